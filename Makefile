@@ -1,0 +1,48 @@
+# Every verb does all of its own set-up in .venv. Settings: make VERB NAME=VALUE.
+PYTHON ?= python3
+PORT ?= 8501
+ADDRESS ?= 127.0.0.1
+# Where to look for PyTorch besides the default index. The CPU build alone saves gigabytes of CUDA libraries:
+#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+
+.PHONY: install run test lint train bench lock
+
+install: .venv/installed
+
+# A changed requirement makes the environment anew, so that nothing stays behind that no file names.
+.venv/installed: requirements.txt requirements-dev.txt requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "$(PYTHON) is `$(PYTHON) -V 2>&1`: Python 3.11 to 3.13 is needed. Name one: make install PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments. Install that part: sudo apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet --progress-bar off \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements-dev.txt -c requirements.lock
+	@touch $@
+
+# Ctrl-C is how one stops it: status 130 is no failure.
+run: install
+	@echo "Starting on http://$(ADDRESS):$(PORT) (Ctrl-C stops it)"
+	@$(BIN)/streamlit run app.py --server.address $(ADDRESS) --server.port $(PORT) --server.headless true || [ $$? -eq 130 ]
+
+test: lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check
+
+train: install
+	$(BIN)/python train.py
+
+bench: install
+	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+# Writes the exact versions of everything, dependencies' dependencies included; run it after changing a requirement.
+lock:
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet --progress-bar off -r requirements-dev.txt
+	{ echo "# Made by \`make lock\`: exact versions of all dependencies, for pip's -c. Those a platform does not need are not installed."; \
+	  $(BIN)/pip freeze --exclude pip | grep -v '^-e'; } > requirements.lock
