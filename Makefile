@@ -23,10 +23,9 @@ install: .venv/installed
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements-dev.txt -c requirements.lock
 	@touch $@
 
-# Ctrl-C is how one stops it: status 130 is no failure.
 run: install
 	@echo "Starting on http://$(ADDRESS):$(PORT) (Ctrl-C stops it)"
-	@$(BIN)/streamlit run app.py --server.address $(ADDRESS) --server.port $(PORT) --server.headless true || [ $$? -eq 130 ]
+	@$(BIN)/streamlit run app.py --server.address $(ADDRESS) --server.port $(PORT) --server.headless true
 
 test: lint
 	$(BIN)/pytest
