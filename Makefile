@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 
 BIN := .venv/bin
 
-.PHONY: install run test lint train bench lock
+.PHONY: install run test lint train bench up-test audit lock
 
 install: .venv/installed
 
@@ -38,6 +38,16 @@ train: install
 
 bench: install
 	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+# Builds the image, brings Compose up beside whatever runs, draws and labels through the page, takes it down and up again.
+up-test: install
+	$(BIN)/pytest tests/up_test.py
+
+# Known vulnerabilities in the locked dependencies.
+audit: install
+	@$(BIN)/python -c "import urllib.request as u; u.urlopen('https://pypi.org/pypi/pip/json', timeout=20)" 2>/dev/null \
+		|| { echo "audit skipped: the advisories on pypi.org are out of reach"; exit 0; }; \
+	$(BIN)/pip-audit -r requirements.lock --no-deps --disable-pip
 
 # Writes the exact versions of everything, dependencies' dependencies included; run it after changing a requirement.
 lock:

@@ -1,0 +1,169 @@
+"""What the deployment files promise, read without an engine. tests/up_test.py brings them up."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+COMPOSE_FILES = sorted(ROOT.glob("docker-compose*.yml"))
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+class ComposeLoader(yaml.SafeLoader):
+    """Knows Compose's tags for merging files."""
+
+
+ComposeLoader.add_constructor("!reset", lambda loader, node: None)
+ComposeLoader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+
+
+def load(name):
+    return yaml.load((ROOT / name).read_text(), ComposeLoader)  # noqa: S506 (a SafeLoader)
+
+
+BASE = load("docker-compose.yml")["services"]
+TLS = load("docker-compose.tls.yml")["services"]
+SERVICES = [pytest.param(service, id=name) for name, service in [*BASE.items(), ("caddy", TLS["caddy"])]]
+
+
+def copied():
+    """The files and folders that the Dockerfile copies into the image."""
+    return {name for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.M) for name in line.split()}
+
+
+def schema_check(schema, *files):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES, ids=lambda file: file.name)
+def test_each_compose_file_follows_the_compose_specification(file, tmp_path):
+    plain = tmp_path / "compose.yml"  # the schema describes files without the merging tags
+    plain.write_text(re.sub(r" !(reset|override)", "", file.read_text()))
+    done = schema_check("vendor.compose-spec", plain)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_schema_check_refuses_a_compose_file_with_a_wrong_key(tmp_path):
+    wrong = tmp_path / "compose.yml"
+    wrong.write_text((ROOT / "docker-compose.yml").read_text().replace("read_only:", "readonly:"))
+    assert schema_check("vendor.compose-spec", wrong).returncode != 0
+
+
+def test_the_github_workflow_follows_its_schema():
+    done = schema_check("vendor.github-workflows", ROOT / ".github/workflows/ci.yml")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_dockerfile_passes_its_linter():
+    hadolint = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_is_hardened_and_bounded(service):
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["restart"] == "unless-stopped"
+    assert service["init"] is True
+    assert service["mem_limit"] and service["pids_limit"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_image_is_of_a_named_version(service):
+    if "build" not in service:
+        assert re.search(r":\d", service["image"]), service["image"]
+
+
+def test_the_base_image_is_the_slim_python_of_a_named_version():
+    assert re.findall(r"^FROM (.+)$", DOCKERFILE, re.M) == ["python:3.13-slim"]
+
+
+def test_the_database_is_published_nowhere_and_has_no_way_out():
+    assert "ports" not in BASE["db"]
+    assert BASE["db"]["networks"] == ["database"]
+    assert load("docker-compose.yml")["networks"]["database"] == {"internal": True}
+
+
+def test_the_data_lives_in_a_volume_where_the_postgres_image_keeps_it():
+    assert BASE["db"]["volumes"] == ["pgdata:/var/lib/postgresql"]
+    assert "pgdata" in load("docker-compose.yml")["volumes"]
+
+
+@pytest.mark.parametrize("name", ["streamlit_app", "db"])
+def test_compose_does_not_start_without_a_password_and_says_where_to_set_it(name):
+    assert re.fullmatch(r"\$\{POSTGRES_PASSWORD:\?.*\.env.*\}", BASE[name]["environment"]["POSTGRES_PASSWORD"])
+
+
+def test_the_app_waits_for_a_database_that_answers_over_tcp():
+    assert BASE["streamlit_app"]["depends_on"]["db"]["condition"] == "service_healthy"
+    assert re.match(r"pg_isready .*-h 127\.0\.0\.1 ", BASE["db"]["healthcheck"]["test"][1])
+
+
+def test_the_app_runs_as_an_unprivileged_user_in_the_image_and_in_compose():
+    assert re.findall(r"^USER (.+)$", DOCKERFILE, re.M) == ["10001"] == [BASE["streamlit_app"]["user"]]
+
+
+def test_the_app_adds_no_capability():
+    assert "cap_add" not in BASE["streamlit_app"]
+
+
+def test_behind_caddy_the_app_is_published_nowhere_and_has_no_way_out():
+    assert TLS["streamlit_app"]["ports"] is None
+    assert TLS["streamlit_app"]["networks"] == ["proxy", "database"]
+    assert load("docker-compose.tls.yml")["networks"]["proxy"] == {"internal": True}
+
+
+
+def test_every_variable_of_the_compose_files_is_in_the_env_example():
+    example = (ROOT / ".env.example").read_text()
+    for name in set(re.findall(r"\$\{(\w+)", "".join(file.read_text() for file in COMPOSE_FILES))):
+        assert re.search(rf"^#? ?{name}=", example, re.M), f".env.example has no {name}"
+
+
+def test_the_image_holds_every_module_the_app_imports_and_no_other():
+    needed, waiting = set(), ["app.py"]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            waiting += [f"{module}.py" for module in names if (ROOT / f"{module}.py").exists()]
+    assert {name for name in copied() if name.endswith(".py")} == needed
+    assert {"model.pth", "model.json", ".streamlit/"} <= copied()
+
+
+def test_dependencies_are_installed_before_the_code_is_copied_and_from_the_lock():
+    assert DOCKERFILE.index("pip --python") < DOCKERFILE.index("COPY app.py")
+    assert "-r requirements.txt -c requirements.lock" in DOCKERFILE
+
+
+def test_the_image_carries_neither_the_embedded_server_nor_the_tests():
+    assert "pixeltable" not in (ROOT / "requirements.txt").read_text()
+    assert not copied() & {"requirements-dev.txt", "tests/", "."}
+
+
+def test_the_build_sees_nothing_but_what_is_copied():
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignore and ".streamlit/secrets.toml" in ignore
+    assert not any(line.startswith("!.env") for line in ignore)
+
+
+@pytest.mark.parametrize("requirements", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_and_locked_to_the_same_version(requirements):
+    locked = {line.lower() for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    for line in (ROOT / requirements).read_text().splitlines():
+        requirement = line.partition("#")[0].strip().lower()
+        if requirement and not requirement.startswith("-r"):
+            assert "==" in requirement and requirement in locked, f"{requirement} is not in requirements.lock"
