@@ -162,8 +162,8 @@ def test_the_build_sees_nothing_but_what_is_copied():
 
 @pytest.mark.parametrize("requirements", ["requirements.txt", "requirements-dev.txt"])
 def test_every_requirement_is_pinned_and_locked_to_the_same_version(requirements):
-    locked = {line.lower() for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
     for line in (ROOT / requirements).read_text().splitlines():
-        requirement = line.partition("#")[0].strip().lower()
+        requirement = line.partition("#")[0].strip()
         if requirement and not requirement.startswith("-r"):
             assert "==" in requirement and requirement in locked, f"{requirement} is not in requirements.lock"
