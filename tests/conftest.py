@@ -1,0 +1,72 @@
+"""What the tests share: one real PostgreSQL for the session, and an empty table for each test."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# A developer's .env must never point a test at a real database: what is set here, even empty, wins over the file.
+SETTINGS = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "PGDATA_DIR")
+os.environ.update(dict.fromkeys(SETTINGS, ""))
+
+import embedded  # noqa: E402
+import postgres  # noqa: E402
+
+
+@pytest.fixture
+def folder():
+    """A new folder with a short path (a socket's path may not be long) that PostgreSQL's own user can reach."""
+    path = Path(tempfile.mkdtemp(prefix="digits-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The environment of an app or a test that uses this session's own PostgreSQL server."""
+    path = Path(tempfile.mkdtemp(prefix="digits-"))
+    path.chmod(0o711)
+    yield {
+        "POSTGRES_HOST": embedded.start(path / "pgdata"),
+        "POSTGRES_PORT": "",
+        "POSTGRES_DB": "postgres",
+        "POSTGRES_USER": "postgres",
+        "POSTGRES_PASSWORD": "",
+    }
+    postgres.close()
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def db(server, monkeypatch):
+    """The module `db` on a real server with an empty table. A program started with os.environ sees the same one."""
+    import db
+
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    postgres.writes.close()
+    postgres.reads.close()
+    postgres.writes.run("DROP TABLE IF EXISTS predictions")
+    db.create_table()
+    yield db
+    postgres.writes.close()
+    postgres.reads.close()
+
+
+@pytest.fixture
+def prediction():
+    """The keywords of a `save_prediction` that the table takes."""
+    from datetime import UTC, datetime
+
+    return {
+        "created_at": datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC),
+        "digit": 7,
+        "confidence": 0.75,
+        "probabilities": [0.02] * 7 + [0.75, 0.02, 0.02],
+        "not_a_digit": 0.07,
+        "drawing": b"\x89PNG\r\n\x1a\n and the rest",
+        "model_version": "0123456789ab",
+    }
