@@ -1,0 +1,204 @@
+"""The way from the page to the database: nobody waits for it, nothing is lost on it, and everything arrives in order.
+
+One outbox serves all sessions of the process. Its single thread writes what was put into it, and tries again, ever more
+slowly, for as long as the database is away. What waits is in memory: it survives the database, not the app.
+"""
+
+import atexit
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import db
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000  # drawings, of some kilobytes each, that may wait for the database at once
+TRY_AGAIN = (db.DatabaseError, OSError, MemoryError)  # any other error lies in the values themselves
+REMEMBERED = 1_000  # saved drawings that are kept, in case the table is dropped before they are labelled
+
+AWAY = (
+    "The database cannot be reached right now. Drawings are answered as usual; they and their labels wait here and "
+    "are saved by themselves when it is back, unless this app is stopped before."
+)
+FULL = (
+    "The database cannot be reached and no more drawings can wait for it: new ones are answered as usual, but not kept."
+)
+
+
+@dataclass
+class _Waiting:
+    prediction: dict | None = None
+    label: int | None = None
+
+
+class Outbox:
+    """Writes predictions and labels to the database in the background.
+
+    first_delay, max_delay: seconds between two tries while the database is away; doubled from the one to the other.
+    """
+
+    def __init__(self, first_delay=0.5, max_delay=10.0):
+        self.problem = None  # None, or a sentence for visitors on what is and is not kept
+        self._first_delay, self._max_delay = first_delay, max_delay
+        self._waiting = OrderedDict()  # drawing_id -> _Waiting, oldest first
+        self._saved = OrderedDict()  # drawing_id -> prediction, newest last
+        self._lost = OrderedDict()  # drawing_ids that will never be saved in full
+        self._changed = threading.Condition()
+        self._table_made = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
+        self._thread.start()
+        atexit.register(self.close, 5)  # registered after db's own, so it runs before the server is stopped
+
+    def put_prediction(self, drawing_id, **prediction):
+        """Have `db.save_prediction(drawing_id, **prediction)` done; a later one for this drawing replaces it."""
+        self._put(drawing_id, "prediction", prediction)
+
+    def put_label(self, drawing_id, digit):
+        """Have `db.save_label(drawing_id, digit)` done, after this drawing's prediction."""
+        self._put(drawing_id, "label", digit)
+
+    def wait(self, drawing_ids, timeout):
+        """Wait up to `timeout` seconds; True once everything put for these drawings is in the table.
+
+        Returns False at once while the database is known to be away, and for a drawing that was refused for good.
+        """
+        drawing_ids = _ids(drawing_ids)
+        with self._changed:
+            self._changed.wait_for(lambda: self.problem or not self._pending(drawing_ids), timeout)
+            return not self._pending(drawing_ids) and not any(i in self._lost for i in drawing_ids)
+
+    def pending(self, drawing_ids):
+        """How many of these drawings still wait to be saved."""
+        with self._changed:
+            return self._pending(_ids(drawing_ids))
+
+    def lost(self, drawing_ids):
+        """How many of these drawings will never be saved in full: refused by the table, or too many waited."""
+        with self._changed:
+            return sum(i in self._lost for i in _ids(drawing_ids))
+
+    def close(self, timeout):
+        """Write what can be written within `timeout` seconds, and stop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        if self._waiting:
+            log.error("stopped while the database was away: %d drawings were not saved", len(self._waiting))
+        atexit.unregister(self.close)
+
+    def _pending(self, drawing_ids):
+        return sum(i in self._waiting for i in drawing_ids)
+
+    def _put(self, drawing_id, part, value):
+        drawing_id = str(drawing_id)
+        with self._changed:
+            if drawing_id not in self._waiting and len(self._waiting) >= MAX_WAITING:
+                self._lose(drawing_id, FULL)
+                self.problem = FULL
+                return
+            if part == "prediction":  # holds the whole drawing, so nothing of an earlier one is missed
+                self._lost.pop(drawing_id, None)
+            setattr(self._waiting.setdefault(drawing_id, _Waiting()), part, value)
+            self._changed.notify_all()
+
+    def _lose(self, drawing_id, reason):
+        log.error("drawing %s is not saved: %s", drawing_id, reason)
+        self._lost[drawing_id] = True
+        if len(self._lost) > MAX_WAITING:
+            self._lost.popitem(last=False)
+
+    def _work(self):
+        delay = self._first_delay
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing or not self._table_made)
+                if not self._waiting and self._closing:
+                    return
+                last_try = self._closing
+                drawing_id, waiting = next(iter(self._waiting.items()), (None, None))
+            try:
+                if not self._table_made:
+                    db.create_table()  # at once, not at the first drawing: so that a missing database is known
+                    self._table_made = True
+                if waiting:
+                    self._write(drawing_id, waiting)
+            except Exception as error:
+                self._fail(error)
+                if last_try:
+                    return
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, delay)
+                delay = min(2 * delay, self._max_delay)
+            else:
+                delay = self._first_delay
+                self._recover()
+
+    def _write(self, drawing_id, waiting):
+        part = "label" if waiting.prediction is None else "prediction"
+        value = getattr(waiting, part)
+        try:
+            if part == "prediction":
+                db.save_prediction(drawing_id, **value)
+            else:
+                db.save_label(drawing_id, value)
+        except db.NoSuchDrawing as error:
+            self._restore(drawing_id, waiting, error)
+            return
+        except Exception as error:
+            if isinstance(error, TRY_AGAIN) and not isinstance(error, db.Refused):
+                raise
+            log.exception("the database will never take this %s", part)
+            self._finish(drawing_id, waiting, part, value, lost=error)
+            return
+        self._finish(drawing_id, waiting, part, value)
+
+    def _finish(self, drawing_id, waiting, part, value, lost=None):
+        with self._changed:
+            if lost:
+                self._lose(drawing_id, lost)
+            elif part == "prediction":
+                self._saved[drawing_id] = value
+                if len(self._saved) > REMEMBERED:
+                    self._saved.popitem(last=False)
+            else:
+                self._saved.pop(drawing_id, None)
+            if getattr(waiting, part) is value:  # else a newer one was put meanwhile
+                setattr(waiting, part, None)
+            self._waiting.move_to_end(drawing_id)
+            if waiting == _Waiting():
+                del self._waiting[drawing_id]
+            self._changed.notify_all()
+
+    def _restore(self, drawing_id, waiting, error):
+        """The row of this label is gone, with its table: save it again, if it is still remembered."""
+        with self._changed:
+            waiting.prediction = waiting.prediction or self._saved.pop(drawing_id, None)
+            if waiting.prediction is None:
+                self._lose(drawing_id, error)
+                del self._waiting[drawing_id]
+                self._changed.notify_all()
+
+    def _fail(self, error):
+        with self._changed:
+            if self.problem is None:
+                log.warning(
+                    "%s; drawings wait and are tried again", error, exc_info=not isinstance(error, db.DatabaseError)
+                )
+            else:
+                log.debug("%s", error)
+            self.problem = FULL if len(self._waiting) >= MAX_WAITING else AWAY
+            self._changed.notify_all()
+
+    def _recover(self):
+        with self._changed:
+            if self.problem is not None:
+                log.warning("the database is back; %d drawings are being saved", len(self._waiting))
+                self.problem = None
+
+
+def _ids(drawing_ids):
+    return {str(i) for i in drawing_ids}
