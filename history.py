@@ -1,0 +1,261 @@
+"""The history: every prediction in one table, newest first, with filters, a search, a download and a closer look.
+
+All visitors look at one Arrow table (snapshot.py). Streamlit sends a visitor the rows in view, a thousand at a time. A
+stroke reruns none of this: the table is a fragment of its own, and a component in the browser has it drawn again only
+when there is news, the history is on the screen and no pen is down.
+"""
+
+import base64
+import functools
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+import db
+from export import export_csv
+from snapshot import AWAY, Snapshot, View
+from utils import decode_drawing, encode_png, preprocess
+
+COLUMNS = ["picture", "open", "created_at", "digit", "confidence", "label", "verdict"]
+SHOW = {"All": None, "Mistakes": "wrong", "Unlabelled": "none"}
+ANY = "Any digit"
+TICK = """
+export default function ({ parentElement, setTriggerValue }) {
+  parentElement.stop?.();  // Streamlit calls this again when the component is sent again
+  let inView = false, penDown = false;
+  const tick = () => { if (inView && !penDown && !document.hidden) setTriggerValue("tick", Date.now()); };
+  const watcher = new IntersectionObserver((entries) => { inView = entries.at(-1).isIntersecting; });
+  const history = document.querySelector(".st-key-history");
+  if (history) watcher.observe(history);
+  const listeners = new AbortController();
+  const on = (name, handler) => document.addEventListener(name, handler, { capture: true, signal: listeners.signal });
+  on("pointerdown", () => { penDown = true; });
+  on("pointerup", () => { penDown = false; });
+  on("pointercancel", () => { penDown = false; });
+  const timer = setInterval(tick, 2500);
+  parentElement.stop = () => { clearInterval(timer); watcher.disconnect(); listeners.abort(); };
+  return parentElement.stop;
+}
+"""
+
+
+@st.cache_resource(show_spinner=False)
+def get_snapshot() -> Snapshot:
+    return Snapshot()
+
+
+@st.cache_resource(show_spinner=False)
+def get_ticker():
+    return st.components.v2.component("history_tick", js=TICK)
+
+
+def show_history(own_ids, put_label) -> None:
+    """Show the history and keep it current.
+
+    own_ids: the ids of this visitor's own drawings, the only ones that can be labelled here; put_label(id, digit) does
+    it. Waits at most half a second for the database.
+    """
+    get_snapshot().look(check=True)
+    show_table(own_ids, put_label)
+    watch()
+
+
+@st.fragment
+def watch() -> None:
+    get_ticker()(key="history_tick", on_tick_change=refresh, height=1)
+
+
+def refresh() -> None:
+    """Have the table drawn again if it is no longer what this visitor sees."""
+    view = get_snapshot().look(max_age=1, patience=0.2)
+    if (view.version, get_snapshot().problem) != st.session_state.get("history_seen"):
+        st.rerun("history")
+
+
+@st.fragment(key="history")
+def show_table(own_ids, put_label) -> None:
+    snapshot, state = get_snapshot(), st.session_state
+    view = snapshot.look(max_age=1)
+    state.history_seen = (view.version, snapshot.problem)
+    rows, labelled, right = view.counts()
+    st.subheader("History", anchor=False)
+    if snapshot.problem:
+        st.info(snapshot.problem, icon=":material/cloud_off:")
+    if not rows:
+        reading = not view.version and not snapshot.problem
+        st.caption("Reading …" if reading else "No drawings yet: yours will be the first.")
+        return
+    accuracy = f" · {right / labelled:.1%} of them read right" if labelled else ""
+    reading = "" if view.complete else " · reading older ones …"
+    st.caption(f"{rows:,} drawings · {labelled:,} labelled{accuracy}{reading}")
+    table = show_filters(view)
+    # A new key for each table sent: a press names a row by its place, so on an older table it must not find a button.
+    state.history_sent = state.get("history_sent", 0) + 1
+    key = f"history-look-{state.history_sent}"
+    st.dataframe(
+        table.append_column("open", pa.repeat(":material/zoom_in:", len(table))).select(COLUMNS),
+        key="history_table",
+        lazy=True,
+        height=min(len(table), 10) * 40 + 37,
+        row_height=40,
+        hide_index=True,
+        placeholder="",
+        alt="All predictions, newest first",
+        column_config={
+            "picture": st.column_config.ImageColumn("Drawing", width=64, pinned=True),
+            "open": st.column_config.ButtonColumn(
+                "Look", width=52, type="tertiary", key=key, on_click=pick, args=(key, table["id"])
+            ),
+            "created_at": st.column_config.DatetimeColumn(
+                "Drawn", format="D MMM YYYY, HH:mm", timezone=st.context.timezone, width=140
+            ),
+            "digit": st.column_config.NumberColumn("Read as", width=72),
+            "confidence": st.column_config.ProgressColumn("Confidence", format="percent", min_value=0, max_value=1),
+            "label": st.column_config.NumberColumn("True label", width=84),
+            "verdict": st.column_config.TextColumn("Right or wrong", width=110),
+        },
+    )
+    st.download_button(
+        "Download all as CSV",
+        export_csv,
+        "predictions.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        help="With the drawings, as base64 PNG in the last column.",
+    )
+    if "history_pick" in state:
+        closer_look(state.pop("history_pick"), own_ids, put_label)
+
+
+def show_filters(view: View) -> pa.Table:
+    """Show the filters and return the rows that pass."""
+    state = st.session_state
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        show = st.segmented_control(
+            "Show", list(SHOW), default="All", required=True, key="history_show", label_visibility="collapsed"
+        )
+        digit = st.selectbox(
+            "Digit", [ANY, *range(10)], key="history_digit", width=130, label_visibility="collapsed"
+        )
+        text = st.text_input(
+            "Search",
+            key="history_search",
+            max_chars=60,
+            icon=":material/search:",
+            placeholder="Date, time, digit or number",
+            help="Every word must be in its number, its day and time, its digits, or be right, wrong or unlabelled.",
+            label_visibility="collapsed",
+            width=260,
+        )
+        pair = state.get("history_pair")
+        if pair and st.button(f"Only {pair[0]} read as {pair[1]}", icon=":material/close:", key="history_unpair"):
+            pair = state.history_pair = None
+    table = filtered(view, SHOW[show], None if digit == ANY else digit, pair)
+    if text.strip():
+        table = search(table, text, st.context.timezone or "UTC")
+    if len(table) < len(view.table):
+        st.caption(f"{len(table):,} of them are shown." if len(table) else "None of them matches.")
+    return table
+
+
+@functools.lru_cache(maxsize=8)  # visitors with the same filter share the rows
+def filtered(view: View, verdict: str | None, digit: int | None, pair: tuple[int, int] | None) -> pa.Table:
+    """The rows with this verdict (right, wrong, none), this digit (the true one if known), this (true, read) pair."""
+    table = view.table
+    masks = []
+    if verdict:
+        masks.append(pc.equal(pc.fill_null(table["verdict"], "none"), verdict))
+    if digit is not None:
+        masks.append(pc.equal(pc.coalesce(table["label"], table["digit"]), digit))
+    if pair:
+        masks.append(pc.and_(pc.equal(pc.fill_null(table["label"], -1), pair[0]), pc.equal(table["digit"], pair[1])))
+    return table.filter(functools.reduce(pc.and_, masks)) if masks else table
+
+
+def search(table: pa.Table, text: str, zone: str) -> pa.Table:
+    """The rows in which every word of `text` is found."""
+    for word in text.lower().split():
+        if word.isdecimal() and len(word) == 1:
+            found = pc.or_(pc.equal(table["digit"], int(word)), pc.equal(pc.fill_null(table["label"], -1), int(word)))
+        elif word in ("right", "wrong", "unlabelled"):
+            found = pc.equal(pc.fill_null(table["verdict"], "unlabelled"), word)
+        else:
+            local = table["created_at"].cast(pa.timestamp("s", tz=zone), safe=False)
+            when = pc.ascii_lower(pc.strftime(local, "%Y-%m-%d %H:%M:%S %A %d %B"))
+            found = pc.or_(pc.starts_with(table["id"], word), pc.match_substring(when, word))
+        table = table.filter(found)
+    return table
+
+
+def pick(key: str, ids: pa.ChunkedArray) -> None:
+    row = st.session_state[key]["row"]
+    if row < len(ids):
+        st.session_state.history_pick = ids[row].as_py()
+
+
+# --- one drawing -------------------------------------------------------------------------------------------------
+
+
+@st.dialog("A closer look")
+def closer_look(drawing_id, own_ids, put_label) -> None:
+    """Show one drawing large, what the network saw and said, and let its own visitor say what it is."""
+    try:
+        row = db.fetch_drawing(drawing_id)
+    except db.DatabaseError:
+        st.info(AWAY, icon=":material/cloud_off:")
+        return
+    if row is None:
+        st.info("This drawing is no longer in the table.")
+        return
+    seen = preprocess(decode_drawing(row["drawing"]))
+    digit, label = row["predicted_digit"], row["true_label"]
+    verdict = "not labelled" if label is None else f"it is a {label}"
+    st.markdown(f"Read as **{digit}** with **{row['confidence']:.1%}** · {verdict}")
+    with st.container(horizontal=True, gap="large"):
+        show_picture(row["drawing"], "the drawing", f"Drawing {drawing_id}")
+        if seen is not None:
+            pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
+            show_picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
+    show_probabilities(row["probabilities"])
+    if drawing_id in own_ids:
+        key = f"relabel-{drawing_id}"
+        st.pills(
+            "Which digit did you draw?",
+            list(range(10)),
+            default=label,
+            required=label is not None,
+            key=key,
+            on_change=relabel,
+            args=(key, drawing_id, own_ids, put_label),
+        )
+    st.caption(f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC · number {drawing_id[:8]} · model {row['model_version']}")
+
+
+def relabel(key: str, drawing_id: str, own_ids, put_label) -> None:
+    digit = st.session_state[key]
+    if drawing_id in own_ids and digit is not None:
+        put_label(drawing_id, digit)
+
+
+def show_picture(png: bytes, caption: str, alternative: str) -> None:
+    url = "data:image/png;base64," + base64.b64encode(png).decode()
+    st.html(
+        f'<figure style="margin:0"><img src="{url}" alt="{alternative}" width="196" height="196" '
+        f'style="image-rendering:pixelated;border-radius:.5rem"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def show_probabilities(probabilities: list[float]) -> None:
+    data = pd.DataFrame({"digit": range(10), "probability": probabilities})
+    bars = alt.Chart(data, title="Probability of each digit", height=220).encode(
+        alt.Y("digit:O", title="digit"),
+        alt.X("probability:Q", title="probability", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+    )
+    words = ", ".join(f"{digit}: {p:.1%}" for digit, p in enumerate(probabilities))
+    chart = bars.mark_bar() + bars.mark_text(align="left", dx=4).encode(text=alt.Text("probability:Q", format=".1%"))
+    st.altair_chart(chart, alt=f"Probability of each digit: {words}")

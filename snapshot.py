@@ -1,0 +1,195 @@
+"""One copy of the table for all visitors of this process: newest first, without the drawings, kept up to date.
+
+A thread of its own reads the database, and only while somebody looks. The first look reads the newest page, then page
+by page the older rows; every later look reads only what was written since. The copy is an Arrow table that is never
+changed, only replaced: all visitors see the same one, or a part of it.
+"""
+
+import base64
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import db
+
+log = logging.getLogger(__name__)
+
+PAGE = 5_000  # rows a read: psycopg2 holds the interpreter for some 15 ms to make Python objects of so many
+FIRST_PAGE = 500
+PICTURES = 200_000  # of the newest rows; a picture is most of a row, so this bounds the memory of the process
+# How late a write may become visible to us: a save takes up to 7 s, and it bears the time of its app server's clock.
+OVERLAP = timedelta(seconds=60)
+RETRY = 2.0  # seconds between two tries while the database is away
+
+AWAY = "The history cannot be read right now. It comes back by itself."
+ORDER = [("created_at", "descending"), ("id", "descending")]
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "created_at": pa.timestamp("us", tz="UTC"),
+        "picture": pa.string(),  # a data URL
+        "digit": pa.int8(),
+        "confidence": pa.float32(),
+        "label": pa.int8(),
+        "verdict": pa.string(),  # right, wrong, or null without a label
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The table as it was at one moment. A new version has other rows, or more of them."""
+
+    table: pa.Table = field(default_factory=SCHEMA.empty_table)
+    version: int = 0
+    complete: bool = False  # False while older rows are still being read
+
+    def counts(self):
+        """(rows, labelled rows, rows where the label is what was read)."""
+        verdict = self.table["verdict"]
+        right = pc.sum(pc.equal(verdict, "right"), min_count=0).as_py()
+        return len(verdict), len(verdict) - verdict.null_count, right
+
+
+class Snapshot:
+    """The current View, and the thread that keeps it current."""
+
+    def __init__(self):
+        self.view = View()
+        self.problem = None  # None, or a sentence for visitors
+        self._turn = threading.Condition()
+        self._asked = self._answered = 0
+        self._check = False
+        self._fresh = float("-inf")  # monotonic time at which the last refresh began
+        self._since = None  # rows changed before it are all in the view
+        self._recent = {}  # id -> updated_at of rows changed since `_since`
+        self._thread = threading.Thread(target=self._work, name="history", daemon=True)
+        self._thread.start()
+
+    def look(self, max_age=0.0, patience=0.5, check=False):
+        """Return a View no older than `max_age` seconds, or the last there is once `patience` seconds are over.
+
+        It never waits for a database that is known to be away. check: also make sure that no row is missing and no
+        deleted one left, which costs the database one count of all rows.
+        """
+        with self._turn:
+            if check or time.monotonic() - self._fresh > max_age:
+                self._asked += 1
+                self._check |= check
+                asked = self._asked
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: self.problem or self._answered >= asked, patience)
+            return self.view
+
+    def _work(self):
+        while True:
+            with self._turn:
+                self._turn.wait_for(lambda: self._asked > self._answered or self._unfinished())
+                asked, check, self._check = self._asked, self._check, False
+                self._fresh = time.monotonic()
+            try:
+                self._refresh(check)
+                problem = None
+            except db.DatabaseError as error:
+                log.warning("the history is not up to date: %s", error)
+                problem = AWAY
+            except Exception:
+                log.exception("the history is not up to date")
+                problem = AWAY
+            with self._turn:
+                self._answered, self.problem = asked, problem
+                self._check |= check and problem is not None
+                self._turn.notify_all()
+            if problem:
+                time.sleep(RETRY)
+
+    def _unfinished(self):
+        return not self.problem and self.view.version and not self.view.complete
+
+    def _refresh(self, check):
+        if self._since is None:
+            self._start()
+        before = self.view.counts()
+        self._read_changes()
+        if check and self.view.complete:
+            rows, labelled, _ = db.fetch_summary()
+            self._read_changes()
+            after = self.view.counts()
+            # Between the two reads of changes the table was in this state, unless rows were deleted or came very late.
+            if not (before[0] <= rows <= after[0] and before[1] <= labelled <= after[1]):
+                log.warning("the history has %d rows and the table %d: reading it anew", after[0], rows)
+                self._start()
+        if not self.view.complete:
+            self._read_older()
+
+    def _start(self):
+        last_change = db.fetch_summary()[2] or datetime(1970, 1, 1, tzinfo=UTC)
+        rows = db.fetch_page(limit=FIRST_PAGE)
+        self._since, self._recent = last_change - OVERLAP, {}
+        self._publish(to_arrow(rows), len(rows) < FIRST_PAGE)
+
+    def _read_older(self):
+        table = self.view.table
+        rows = db.fetch_page(self._last(), PAGE, pictures=len(table) < PICTURES)
+        self._publish(pa.concat_tables([table, to_arrow(rows)]), len(rows) < PAGE)
+
+    def _last(self):
+        return self.view.table["created_at"][-1].as_py(), self.view.table["id"][-1].as_py()
+
+    def _read_changes(self):
+        changes = dict(db.fetch_changes(self._since))
+        news = [i for i, updated_at in changes.items() if self._recent.get(i) != updated_at]
+        for start in range(0, len(news), PAGE):
+            rows = db.fetch_rows(news[start : start + PAGE])
+            if not self.view.complete:  # what is older than the last page comes with its own page
+                rows = [row for row in rows if (row[1], row[0]) > self._last()]
+            if rows:
+                self._publish(merge(self.view.table, to_arrow(rows)), self.view.complete)
+        if changes:
+            self._since = max(self._since, max(changes.values()) - OVERLAP)
+            self._recent = {i: updated_at for i, updated_at in changes.items() if updated_at >= self._since}
+
+    def _publish(self, table, complete):
+        if table["id"].num_chunks > 64:
+            table = table.combine_chunks()
+        self.view = View(table, self.view.version + 1, complete)
+
+
+def to_arrow(rows):
+    """Rows of db.fetch_page, in any order → an Arrow table of SCHEMA, newest first."""
+    ids, created, _, digits, confidences, labels, pictures = zip(*rows, strict=True) if rows else [()] * 7
+    verdicts = [
+        None if label is None else "right" if label == digit else "wrong"
+        for digit, label in zip(digits, labels, strict=True)
+    ]
+    columns = [ids, created, map(_data_url, pictures), digits, confidences, labels, verdicts]
+    arrays = [pa.array(column, of.type) for column, of in zip(columns, SCHEMA, strict=True)]
+    return pa.table(arrays, SCHEMA).sort_by(ORDER)
+
+
+def merge(table, news):
+    """Put `news` into `table`, both newest first, in place of the rows with their ids.
+
+    Only the part of `table` as new as the oldest of `news` is made anew; the rest is shared.
+    """
+    microseconds = table["created_at"].cast(pa.int64()).to_numpy()
+    oldest = news["created_at"][-1].value
+    cut = int(np.searchsorted(-microseconds, -oldest, side="right"))
+    head = table.slice(0, cut)
+    head = head.filter(pc.invert(pc.is_in(head["id"], news["id"])))
+    return pa.concat_tables([pa.concat_tables([news, head]).sort_by(ORDER).combine_chunks(), table.slice(cut)])
+
+
+def _data_url(png):
+    if png is None:
+        return None
+    png = bytes(png)
+    if png[16:24] > b"\0\0\0\x1c\0\0\0\x1c":  # the header's width and height: a whole drawing, without a thumbnail
+        png = db.thumbnail(png)
+    return png and "data:image/png;base64," + base64.b64encode(png).decode()
