@@ -42,8 +42,12 @@ TABLE = """
         thumbnail bytea CHECK (octet_length(thumbnail) <= 1024),  -- of the drawing, for the history
         CHECK ((true_label IS NULL) = (labelled_at IS NULL))
     );
-    CREATE INDEX IF NOT EXISTS predictions_newest ON predictions (created_at DESC, id DESC);
+    -- one for each view of the page; docs/scale.md shows their plans
+    CREATE INDEX IF NOT EXISTS predictions_newest
+        ON predictions (created_at DESC, id DESC) INCLUDE (true_label, predicted_digit);
     CREATE INDEX IF NOT EXISTS predictions_changed ON predictions (updated_at, id);
+    CREATE INDEX IF NOT EXISTS predictions_labelled
+        ON predictions (true_label, predicted_digit, confidence) WHERE true_label IS NOT NULL;
 """
 
 # A write that timed out may still reach the server later, after its retry or a newer one: the older never wins.
@@ -154,6 +158,15 @@ EXPORT = """
 """
 BY_ID = ROWS + "WHERE id = ANY(%(ids)s::uuid[])"
 CHANGED = "SELECT id, updated_at FROM predictions WHERE updated_at >= %(since)s ORDER BY updated_at, id LIMIT 100000"
+ANSWERS = """
+    SELECT true_label, predicted_digit, least(width_bucket(confidence, 0, 1, 10), 10), count(*), sum(confidence)
+    FROM predictions WHERE true_label IS NOT NULL GROUP BY 1, 2, 3
+"""
+HOURS = """
+    SELECT date_trunc('hour', created_at), count(*), count(true_label),
+           count(*) FILTER (WHERE true_label = predicted_digit)
+    FROM predictions GROUP BY 1 ORDER BY 1
+"""
 SUMMARY = "SELECT count(*), count(true_label), max(updated_at) FROM predictions"
 
 
@@ -204,6 +217,16 @@ def fetch_changes(since):
 def fetch_summary():
     """Return (number of rows, of labelled rows, time of the last change or None)."""
     return _run(postgres.reads, SUMMARY)[2][0]
+
+
+def fetch_answers():
+    """Return (true label, predicted digit, tenth of the confidence 1..10, rows, sum of confidence) of labelled rows."""
+    return _run(postgres.reads, ANSWERS)[2]
+
+
+def fetch_hours():
+    """Return (hour in UTC, rows, labelled rows, rows labelled as predicted) for each hour with rows, in order."""
+    return _run(postgres.reads, HOURS)[2]
 
 
 def fetch_drawing(drawing_id):

@@ -27,7 +27,7 @@ PICTURES = 200_000  # of the newest rows; a picture is most of a row, so this bo
 OVERLAP = timedelta(seconds=60)
 RETRY = 2.0  # seconds between two tries while the database is away
 
-AWAY = "The history cannot be read right now. It comes back by itself."
+AWAY = "The database cannot be read right now. This comes back by itself."
 ORDER = [("created_at", "descending"), ("id", "descending")]
 SCHEMA = pa.schema(
     {
@@ -57,26 +57,26 @@ class View:
         return len(verdict), len(verdict) - verdict.null_count, right
 
 
-class Snapshot:
-    """The current View, and the thread that keeps it current."""
+class Reader:
+    """What a thread of its own reads from the database, when somebody looks at it.
 
-    def __init__(self):
-        self.view = View()
+    A subclass reads in `_refresh(check)` and keeps what visitors see in `view`.
+    """
+
+    view = None
+
+    def __init__(self, name):
         self.problem = None  # None, or a sentence for visitors
         self._turn = threading.Condition()
         self._asked = self._answered = 0
         self._check = False
         self._fresh = float("-inf")  # monotonic time at which the last refresh began
-        self._since = None  # rows changed before it are all in the view
-        self._recent = {}  # id -> updated_at of rows changed since `_since`
-        self._thread = threading.Thread(target=self._work, name="history", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def look(self, max_age=0.0, patience=0.5, check=False):
-        """Return a View no older than `max_age` seconds, or the last there is once `patience` seconds are over.
+        """Return a view no older than `max_age` seconds, or the last there is once `patience` seconds are over.
 
-        It never waits for a database that is known to be away. check: also make sure that no row is missing and no
-        deleted one left, which costs the database one count of all rows.
+        It never waits for a database that is known to be away. check: leave no doubt, whatever it costs.
         """
         with self._turn:
             if check or time.monotonic() - self._fresh > max_age:
@@ -97,10 +97,10 @@ class Snapshot:
                 self._refresh(check)
                 problem = None
             except db.DatabaseError as error:
-                log.warning("the history is not up to date: %s", error)
+                log.warning("%s is not up to date: %s", threading.current_thread().name, error)
                 problem = AWAY
             except Exception:
-                log.exception("the history is not up to date")
+                log.exception("%s is not up to date", threading.current_thread().name)
                 problem = AWAY
             with self._turn:
                 self._answered, self.problem = asked, problem
@@ -108,6 +108,25 @@ class Snapshot:
                 self._turn.notify_all()
             if problem:
                 time.sleep(RETRY)
+
+    def _refresh(self, check):
+        raise NotImplementedError
+
+    def _unfinished(self):
+        return False
+
+
+class Snapshot(Reader):
+    """The current View, and the thread that keeps it current.
+
+    A look with `check` also makes sure that no row is missing and no deleted one left: one count of all rows.
+    """
+
+    def __init__(self):
+        self.view = View()
+        self._since = None  # rows changed before it are all in the view
+        self._recent = {}  # id -> updated_at of rows changed since `_since`
+        super().__init__("the history")
 
     def _unfinished(self):
         return not self.problem and self.view.version and not self.view.complete

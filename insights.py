@@ -1,0 +1,231 @@
+"""Insights: how well the network does on these drawings, counted by the database and drawn as four charts."""
+
+import math
+from dataclasses import dataclass
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+import db
+from snapshot import Reader
+
+RIGHT, WRONG, QUIET = "#0f8f82", "#d9622b", "#8a8780"  # each with contrast enough on the light and on the dark page
+FEW = {"confusion": 20, "reliability": 50, "accuracy": 20}  # labelled drawings below which a chart would show noise
+REFRESH = 30  # seconds
+Z = 1.959964  # of the normal distribution, for an interval that holds the true value 95 times in 100
+
+
+@dataclass(frozen=True)
+class Figures:
+    """answers: true, read, bin, n, confidence (its sum); hours: hour (UTC), n, labelled, right."""
+
+    answers: pd.DataFrame
+    hours: pd.DataFrame
+
+
+class InsightsReader(Reader):
+    """Counts anew when somebody looks; all visitors of the process share the figures."""
+
+    def _refresh(self, check):
+        answers = pd.DataFrame(db.fetch_answers(), columns=["true", "read", "bin", "n", "confidence"])
+        hours = pd.DataFrame(db.fetch_hours(), columns=["hour", "n", "labelled", "right"])
+        self.view = Figures(answers, hours.astype({"hour": "datetime64[us, UTC]"}))
+
+
+@st.cache_resource(show_spinner=False)
+def get_reader() -> InsightsReader:
+    return InsightsReader("the insights")
+
+
+@st.fragment(key="insights", run_every=REFRESH)
+def show_insights() -> None:
+    """Show the figures and charts, and count anew every half minute. Waits at most half a second for the database."""
+    reader = get_reader()
+    figures = reader.look(max_age=REFRESH / 2)
+    st.subheader("Insights", anchor=False)
+    if reader.problem:
+        st.info(reader.problem, icon=":material/cloud_off:")
+    if figures is None:
+        st.caption("" if reader.problem else "Counting …")
+        return
+    total, labelled, right = (int(figures.hours[name].sum()) for name in ("n", "labelled", "right"))
+    if not total:
+        st.caption("Nothing to count yet: draw a digit, and say which one it was.")
+        return
+    show_numbers(total, labelled, right)
+    left, right_side = st.columns(2, gap="large")
+    with left:
+        show_confusion(figures.answers, labelled)
+    with right_side:
+        show_reliability(figures.answers, labelled)
+    show_time(figures.hours, labelled)
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Wilson (1927): it also holds near 0, near 1 and for small n."""
+    p, z2 = right / n, Z * Z
+    centre, half = p + z2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
+
+
+def show_numbers(total: int, labelled: int, right: int) -> None:
+    with st.container(horizontal=True, gap="large"):
+        st.metric("Drawings", f"{total:,}", width="content")
+        st.metric("Labelled", f"{labelled:,}", width="content")
+        if labelled:
+            low, high = wilson(right, labelled)
+            st.metric("Read right, of the labelled", f"{right / labelled:.1%}", width="content")
+            st.metric("95 % interval", f"{low:.1%} – {high:.1%}", width="content", help="Wilson's score interval")
+        else:
+            st.metric("Read right", "–", width="content")
+
+
+def too_few(chart: str, name: str, labelled: int) -> bool:
+    """Say it if there are too few labelled drawings for this chart."""
+    if labelled >= FEW[chart]:
+        return False
+    so_far = "there is 1" if labelled == 1 else f"there are {labelled}"
+    st.caption(f"**{name}**: from {FEW[chart]} labelled drawings on; {so_far}.")
+    return True
+
+
+def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
+    if too_few("confusion", "Confusion matrix", labelled):
+        return
+    cells = answers.groupby(["true", "read"], as_index=False)["n"].sum()
+    cells["share"] = cells["n"] / cells.groupby("true")["n"].transform("sum")
+    cells["right"] = cells["true"] == cells["read"]
+    mistakes = cells[~cells["right"]].nlargest(3, "n")
+    worst = ", ".join(f"{row.true} read as {row.read} ({row.n:,}×)" for row in mistakes.itertuples()) or "none"
+
+    picked = alt.selection_point("cell", fields=["true", "read"])
+    axes = {"axis": alt.Axis(labelAngle=0, ticks=False, domain=False), "scale": alt.Scale(domain=list(range(10)))}
+    base = alt.Chart(cells).encode(
+        alt.X("read:O", title="read as", **axes),
+        alt.Y("true:O", title="true label", **axes),
+        tooltip=[
+            alt.Tooltip("true", title="true label"),
+            alt.Tooltip("read", title="read as"),
+            alt.Tooltip("n", title="drawings", format=","),
+            alt.Tooltip("share", title="of this digit", format=".1%"),
+        ],
+    )
+    tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
+        alt.Color("right:N", scale=alt.Scale(domain=[True, False], range=[RIGHT, WRONG]), legend=None),
+        # A mistake in a hundred must be seen, so the shade follows the root of the share.
+        alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.15, 1]), legend=None),
+        stroke=alt.condition(picked, alt.value("currentColor"), alt.value(None), empty=False),
+    )
+    text = base.mark_text(fontSize=11).encode(text=alt.Text("n:Q", format=".3~s"))
+    chart = (tiles.add_params(picked) + text).properties(title="Confusion matrix: drawings by digit", height=360)
+    st.altair_chart(
+        chart,
+        key="insights_confusion",
+        on_select=pick_cell,
+        alt=f"Confusion matrix of {labelled:,} labelled drawings. Most frequent mistakes: {worst}.",
+    )
+    st.caption(f"Most frequent mistakes: {worst}. Pick a cell to see its drawings in the history.")
+
+
+def pick_cell() -> None:
+    cells = st.session_state.insights_confusion["selection"].get("cell") or []
+    st.session_state.history_pair = (int(cells[0]["true"]), int(cells[0]["read"])) if cells else None
+    st.rerun(["history", "insights"])
+
+
+def show_reliability(answers: pd.DataFrame, labelled: int) -> None:
+    if too_few("reliability", "Reliability", labelled):
+        return
+    answers = answers.assign(right=answers["n"].where(answers["true"] == answers["read"], 0))
+    bins = answers.groupby("bin", as_index=False)[["n", "confidence", "right"]].sum()
+    bins["said"], bins["was"] = bins["confidence"] / bins["n"], bins["right"] / bins["n"]
+    bins[["low", "high"]] = [wilson(row.right, row.n) for row in bins.itertuples()]
+    gap = ((bins["said"] - bins["was"]).abs() * bins["n"]).sum() / bins["n"].sum()
+
+    share = {"axis": alt.Axis(format="%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
+    ideal = alt.Chart(pd.DataFrame({"said": [0, 1], "was": [0, 1]})).mark_line(strokeDash=[4, 4], color=QUIET)
+    base = alt.Chart(bins).encode(
+        alt.X("said:Q", title="confidence of the answers", **share),
+        tooltip=[
+            alt.Tooltip("said", title="mean confidence", format=".1%"),
+            alt.Tooltip("was", title="read right", format=".1%"),
+            alt.Tooltip("low", title="95 % interval from", format=".1%"),
+            alt.Tooltip("high", title="to", format=".1%"),
+            alt.Tooltip("n", title="drawings", format=","),
+        ],
+    )
+    whiskers = base.mark_rule(color=RIGHT, opacity=0.6).encode(alt.Y("low:Q"), alt.Y2("high:Q"))
+    points = base.mark_circle(color=RIGHT, opacity=1).encode(
+        alt.Y("was:Q", title="share read right", **share),
+        alt.Size("n:Q", scale=alt.Scale(type="sqrt", range=[30, 300]), legend=None),
+    )
+    ideal = ideal.encode(alt.X("said:Q"), alt.Y("was:Q", title="share read right", **share))
+    words = "; ".join(f"at {row.said:.0%}, {row.was:.0%} right of {row.n:,}" for row in bins.itertuples())
+    st.altair_chart(
+        (ideal + whiskers + points).properties(title="Reliability: is 90 % right nine times in ten?", height=360),
+        alt=f"Reliability by mean confidence: {words}.",
+    )
+    st.caption(f"On the dashed line, confidence is honest. Mean distance to it: {gap:.1%}. Bars: 95 % intervals.")
+
+
+def show_time(hours: pd.DataFrame, labelled: int) -> None:
+    unit, periods = by_period(hours, st.context.timezone or "UTC")
+    if len(periods) < 2:
+        st.caption(f"**Over time**: from two {unit}s with drawings on.")
+        return
+    left, right = st.columns(2, gap="large")
+    time = alt.X("period:T", title=unit)
+    with left:
+        scored = periods[periods["labelled"] > 0].copy()
+        if not too_few("accuracy", "Accuracy over time", labelled):
+            scored["accuracy"] = scored["right"] / scored["labelled"]
+            scored[["low", "high"]] = [wilson(row.right, row.labelled) for row in scored.itertuples()]
+            axis = {"axis": alt.Axis(format="%"), "scale": alt.Scale(zero=False)}
+            base = alt.Chart(scored).encode(time)
+            band = base.mark_area(color=RIGHT, opacity=0.2).encode(
+                alt.Y("low:Q", title="share read right", **axis), alt.Y2("high:Q")
+            )
+            line = base.mark_line(color=RIGHT, point={"color": RIGHT, "size": 25}).encode(
+                alt.Y("accuracy:Q"),
+                tooltip=[
+                    alt.Tooltip("period:T", title=unit, format="%d %b %Y %H:%M"),
+                    alt.Tooltip("accuracy:Q", title="read right", format=".1%"),
+                    alt.Tooltip("labelled:Q", title="labelled", format=","),
+                ],
+            )
+            first, last = scored.iloc[0], scored.iloc[-1]
+            st.altair_chart(
+                (band + line).properties(title=f"Accuracy by {unit}, with its 95 % interval", height=240),
+                alt=f"Accuracy by {unit}, from {first.accuracy:.0%} ({first.period:%d %b %Y}) "
+                f"to {last.accuracy:.0%} ({last.period:%d %b %Y}).",
+            )
+    with right:
+        parts = periods.assign(unlabelled=periods["n"] - periods["labelled"]).melt(
+            "period", ["labelled", "unlabelled"], "kind", "drawings"
+        )
+        bars = alt.Chart(parts, title=f"Drawings by {unit}", height=240).mark_bar().encode(
+            time,
+            alt.Y("drawings:Q", title="drawings", axis=alt.Axis(format=".3~s", tickMinStep=1)),
+            alt.Color(
+                "kind:N",
+                title=None,
+                scale=alt.Scale(domain=["labelled", "unlabelled"], range=[RIGHT, QUIET]),
+                legend=alt.Legend(orient="bottom"),
+            ),
+            tooltip=[alt.Tooltip("period:T", title=unit, format="%d %b %Y %H:%M"), "kind", "drawings"],
+        )
+        most = periods.loc[periods["n"].idxmax()]
+        st.altair_chart(
+            bars, alt=f"Drawings by {unit}: {periods['n'].sum():,} in all, most on {most.period:%d %b %Y} ({most.n:,})."
+        )
+
+
+def by_period(hours: pd.DataFrame, zone: str) -> tuple[str, pd.DataFrame]:
+    """Counts by hour in UTC → (hour, day, week or month; the counts by it in `zone`), at most some 100 periods."""
+    local = hours["hour"].dt.tz_convert(zone).dt.tz_localize(None)
+    days = (local.max() - local.min()).days
+    unit = "hour" if days < 3 else "day" if days < 100 else "week" if days < 700 else "month"
+    code = {"hour": "h", "day": "D", "week": "W", "month": "M"}[unit]
+    period = local.dt.to_period(code).dt.start_time.rename("period")
+    return unit, hours.groupby(period)[["n", "labelled", "right"]].sum().reset_index()
