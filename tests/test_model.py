@@ -1,0 +1,138 @@
+"""The network: what it promises of every prediction, and what it says of files that are not its own."""
+
+import hashlib
+import io
+import json
+import pickle
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis.extra import numpy as arrays
+
+from evaluate import render_strokes
+from model import DigitNet, ModelError, load_model, predict
+from utils import preprocess_gray
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(ROOT / "model.pth")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the weights and of what is said of them, to spoil."""
+    for name in ("model.pth", "model.json"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path / "model.pth"
+
+
+def declare(path: Path) -> None:
+    """Makes model.json describe the file as it now is."""
+    path.with_suffix(".json").write_text(json.dumps({"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+
+
+def test_the_network_is_as_small_as_promised():
+    assert sum(p.numel() for p in DigitNet().parameters()) <= 350_000
+    assert (ROOT / "model.pth").stat().st_size <= 1_500_000
+
+
+@settings(deadline=None, max_examples=100)
+@given(x=arrays.arrays(np.float32, (1, 1, 28, 28), elements={"min_value": 0, "max_value": 1, "width": 32}))
+def test_every_prediction_is_a_distribution_over_ten_digits_and_none(model, x):
+    p = predict(model, torch.from_numpy(x))
+    assert len(p.probabilities) == 10 and all(0 <= q <= 1 for q in p.probabilities) and 0 <= p.not_a_digit <= 1
+    assert sum(p.probabilities) + p.not_a_digit == pytest.approx(1, abs=1e-9)
+    assert p.confidence == max(p.probabilities) == p.probabilities[p.digit]
+
+
+def test_simple_digits_are_read_and_a_scribble_is_not(model):
+    one = [[(140, 40), (140, 240)]]
+    seven = [[(60, 50), (220, 50), (130, 240)]]
+    zero = [[(140 + 70 * np.sin(t), 140 - 95 * np.cos(t)) for t in np.linspace(0, 2 * np.pi, 40)]]
+    for digit, strokes in ((1, one), (7, seven), (0, zero)):
+        p = predict(model, preprocess_gray(render_strokes(strokes)))
+        assert p.digit == digit and p.confidence > 0.8 and p.not_a_digit < 0.1
+    rng = np.random.default_rng(0)
+    p = predict(model, preprocess_gray(render_strokes([rng.uniform(20, 260, (25, 2))])))
+    assert p.not_a_digit > 0.5
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (2, 1, 28, 28), (1, 3, 28, 28), (1, 1, 27, 28)])
+def test_a_picture_of_another_shape_is_refused(model, shape):
+    with pytest.raises(ValueError, match=r"\(1, 1, 28, 28\)"):
+        predict(model, torch.zeros(shape))
+
+
+def test_prediction_takes_one_thread_whichever_thread_asks(model):
+    seen = []
+    thread = threading.Thread(
+        target=lambda: (predict(model, torch.zeros(1, 1, 28, 28)), seen.append(torch.get_num_threads()))
+    )
+    thread.start()
+    thread.join()
+    assert seen == [1]
+
+
+def test_the_weights_are_those_that_model_json_describes(model):
+    described = json.loads((ROOT / "model.json").read_text())
+    assert described["sha256"] == hashlib.sha256((ROOT / "model.pth").read_bytes()).hexdigest()
+    assert model.version == described["sha256"][:12]
+
+
+def test_loading_freezes_the_network(model):
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_missing_file_is_said_with_the_command_that_makes_one(tmp_path):
+    with pytest.raises(ModelError, match=r"model\.pth cannot be read .*python train\.py"):
+        load_model(tmp_path / "model.pth")
+
+
+def test_a_missing_description_is_said(copy):
+    copy.with_suffix(".json").unlink()
+    with pytest.raises(ModelError, match=r"model\.json cannot be read .*python train\.py"):
+        load_model(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
+def test_a_damaged_description_is_said(copy, text):
+    copy.with_suffix(".json").write_text(text)
+    with pytest.raises(ModelError, match=r"model\.json is damaged.*python train\.py"):
+        load_model(copy)
+
+
+def test_a_single_changed_byte_is_refused(copy):
+    data = bytearray(copy.read_bytes())
+    data[len(data) // 2] ^= 1
+    copy.write_bytes(data)
+    with pytest.raises(ModelError, match=r"is not the file that .*python train\.py"):
+        load_model(copy)
+
+
+class Exploit:
+    def __reduce__(self):
+        return (pytest.fail, ("code in the file was run",))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "pickle", "another network", "a tensor"])
+def test_a_file_that_holds_something_else_is_refused_and_never_run(copy, kind):
+    if kind == "truncated":
+        copy.write_bytes(copy.read_bytes()[:1000])
+    elif kind == "pickle":
+        copy.write_bytes(pickle.dumps(Exploit()))
+    else:
+        buffer = io.BytesIO()
+        torch.save(torch.nn.Linear(2, 2).state_dict() if kind == "another network" else torch.zeros(3), buffer)
+        copy.write_bytes(buffer.getvalue())
+    declare(copy)
+    with pytest.raises(ModelError, match=r"does not hold this network's weights.*python train\.py"):
+        load_model(copy)

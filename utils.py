@@ -1,0 +1,110 @@
+"""Preprocessing: a drawing on the canvas becomes the 28×28 picture that MNIST would have made of it.
+
+MNIST's digits are not small pictures of a page. Each was cut to its ink, scaled into 20×20 with its aspect ratio kept,
+and pasted into 28×28 so that its centre of mass falls on the middle (LeCun, Cortes and Burges, "The MNIST database of
+handwritten digits"). A drawing that goes through the same steps is read wherever and however large it was drawn.
+"""
+
+import io
+import warnings
+
+import numpy as np
+import torch
+from PIL import Image
+
+CANVAS_SIZE = 280  # pixels a side, as the page shows it
+BRUSH_WIDTH = 20  # pixels: about MNIST's own stroke width once the drawing is scaled into 20×20
+MAX_SIDE = 4 * CANVAS_SIZE  # a phone's screen has up to four device pixels a CSS pixel
+MAX_PNG_BYTES = 1_000_000  # a drawing is 5 to 20 kB
+
+BOX = 20  # MNIST: the longer side of the ink, in pixels
+FIELD = 28  # MNIST: the whole picture
+CENTRE = 14  # MNIST: the pixel nearest the centre of mass, in both directions (so in all 60,000 training images)
+INK = 32  # gray levels of 255 below which a pixel is background: the faint rim of an anti-aliased stroke
+
+
+class DrawingError(ValueError):
+    """A canvas value that is not a drawing. Its text can be shown to the visitor."""
+
+
+def decode_drawing(png: bytes) -> np.ndarray:
+    """PNG bytes from a browser, not to be trusted → (h, w, 4) uint8.
+
+    Type and size are read from the header before any pixel is decoded. Raises DrawingError.
+    """
+    if not isinstance(png, bytes) or len(png) > MAX_PNG_BYTES:
+        raise DrawingError(
+            f"The drawing is not a PNG of at most {MAX_PNG_BYTES:,} bytes. Clear the canvas and draw again."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here, more strictly
+            image = Image.open(io.BytesIO(png), formats=["PNG"])
+            if max(image.size) > MAX_SIDE:
+                raise DrawingError(
+                    f"The drawing is {image.width}×{image.height} pixels; at most {MAX_SIDE}×{MAX_SIDE} can be read."
+                )
+            return np.asarray(image.convert("RGBA"))
+    except DrawingError:
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, above 13,000×13,000
+        raise DrawingError(f"The drawing has too many pixels; at most {MAX_SIDE}×{MAX_SIDE} can be read.") from error
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error and more on damaged files
+        raise DrawingError("The drawing is not a readable PNG. Clear the canvas and draw again.") from error
+
+
+def to_gray(rgba: np.ndarray) -> np.ndarray:
+    """(h, w, 4) uint8 canvas → (h, w) uint8: its luminance on black. Raises DrawingError on any other array."""
+    if not isinstance(rgba, np.ndarray) or rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4:
+        got = f"{rgba.dtype} {rgba.shape}" if isinstance(rgba, np.ndarray) else type(rgba).__name__
+        raise DrawingError(f"A canvas image is an array of (height, width, 4) uint8, not {got}.")
+    if not 0 < min(rgba.shape[:2]) <= max(rgba.shape[:2]) <= MAX_SIDE:
+        raise DrawingError(f"A canvas image has 1 to {MAX_SIDE} pixels a side, not {rgba.shape[1]}×{rgba.shape[0]}.")
+    alpha = rgba[..., 3]
+    if alpha.min() < 255:
+        rgba = (rgba.astype(np.uint16) * alpha[..., None] // 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgba[..., :3])).convert("L"))
+
+
+def preprocess(rgba: np.ndarray) -> torch.Tensor | None:
+    """(h, w, 4) uint8 canvas, light ink on dark → (1, 1, 28, 28) float32 in 0..1 as in MNIST, or None if it has no ink.
+
+    Raises DrawingError on an array of another shape or type.
+    """
+    return preprocess_gray(to_gray(rgba))
+
+
+def preprocess_gray(gray: np.ndarray) -> torch.Tensor | None:
+    """(h, w) uint8, light ink on dark → (1, 1, 28, 28) float32 in 0..1 as in MNIST, or None if it has no ink."""
+    ink = gray >= INK
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    if len(rows) == 0:
+        return None
+    top, left = rows[0], columns[0]
+    height, width = rows[-1] + 1 - top, columns[-1] + 1 - left
+    side = max(height, width)
+    square = np.zeros((side, side), dtype=np.uint8)  # the ink in its middle, so that its shorter side is not rounded
+    y, x = (side - height) // 2, (side - width) // 2
+    square[y : y + height, x : x + width] = gray[top : top + height, left : left + width]
+    small = np.asarray(
+        Image.fromarray(square).resize((BOX, BOX), Image.Resampling.BOX), dtype=np.float32
+    )  # area averaging
+    small = small / small.max()  # full contrast
+    picture = np.zeros((1, 1, FIELD, FIELD), dtype=np.float32)
+    y, x = (_offset(small.sum(axis=axis)) for axis in (1, 0))
+    picture[0, 0, y : y + BOX, x : x + BOX] = small
+    return torch.from_numpy(picture)
+
+
+def _offset(profile: np.ndarray) -> int:
+    """Where ink with this profile along one side starts in the field, so that its centre of mass falls on CENTRE."""
+    mean = float(profile @ np.arange(BOX)) / float(profile.sum())
+    return min(max(round(CENTRE - mean), 0), FIELD - BOX)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """(h, w, 4) or (h, w) uint8 → a grayscale PNG at the same resolution. Raises DrawingError on any other array."""
+    gray = image if isinstance(image, np.ndarray) and image.ndim == 2 and image.dtype == np.uint8 else to_gray(image)
+    buffer = io.BytesIO()
+    Image.fromarray(gray).save(buffer, format="PNG", compress_level=1)  # three times as fast, a little larger
+    return buffer.getvalue()
