@@ -156,6 +156,19 @@ def finish_drawing(digit: int | None = None, drawing_id: str | None = None) -> N
     start_drawing()
 
 
+def accept_answer(drawing_id: str | None = None) -> None:
+    read_canvas()
+    answer = st.session_state.answer
+    if answer and answer.is_digit:
+        finish_drawing(answer.prediction.digit, drawing_id)
+
+
+def press(button: Callable, *args: object) -> None:
+    """What a key does: the same as its button, and then only the drawing reruns."""
+    button(*args)
+    st.rerun("drawing")
+
+
 # --- what the page says of it ------------------------------------------------------------------------------------
 
 
@@ -180,7 +193,7 @@ def bars(answer: Answer | None) -> str:
     p = answer.prediction.probabilities if answer else (0.0,) * 10
     best = answer.prediction.digit if answer and answer.is_digit else None
     columns = "".join(
-        f'<span class="{"bar best" if d == best else "bar"}"><b>{f"{100 * p[d]:.0f}" if p[d] >= 0.005 else ""}</b>'
+        f'<span class="{"bar best" if d == best else "bar"}"><b>{f"{100 * p[d]:.0f}%" if p[d] >= 0.005 else ""}</b>'
         f'<i style="--p:{p[d]:.3f}"></i><em>{d}</em></span>'
         for d in range(10)
     )
@@ -192,35 +205,47 @@ def seen(answer: Answer | None) -> str:
     """The 28×28 picture, one pixel shown as three."""
     picture = answer.seen if answer else np.zeros((28, 28), dtype=np.uint8)
     url = DATA_URL + base64.b64encode(encode_png(picture)).decode()
-    return f'<figure><img src="{url}" alt="The 28 by 28 pixels that the network saw"><figcaption>what it saw</figcaption></figure>'
+    return f'<figure><img src="{url}" alt="The 28 by 28 pixels that the network saw"><figcaption>as seen</figcaption></figure>'
 
 
 def show_answer(answer: Answer | None, refusal: str) -> None:
     sure, sentence = verdict(answer) if answer else ("", refusal or "Draw a digit to begin")
-    kind = "doubt" if answer and (not answer.is_digit or answer.prediction.confidence < 0.5) else "sure"
+    kind = "none" if not answer else "sure" if answer.is_digit and answer.prediction.confidence >= 0.5 else "doubt"
     with st.container(key="answer"):
         with st.container(key="answer_digit"):
             st.html(f'<div class="digit {kind}">{answer.prediction.digit if answer and answer.is_digit else ""}</div>')
         with st.container(key="answer_confidence"):
-            st.html(f'<div role="status" class="{kind}"><b>{sure}</b> <span>{sentence}</span></div>')
-        with st.container(key="answer_seen"):
-            st.html(seen(answer))
+            st.html(f'<div role="status"><b>{sure}</b>{sentence}</div>')
+        st.html(seen(answer))
         with st.container(key="answer_bars"):
             st.html(bars(answer))
 
 
 def show_labels(answer: Answer | None, drawing_id: str) -> None:
-    st.html('<p id="ask">Which digit did you draw?</p>')
+    st.html("<p>Which digit did you draw?</p>")
     with st.container(key="true_label"):
         for digit in range(10):
-            st.button(
-                str(digit), key=f"label-{digit}", on_click=finish_drawing, args=(digit, drawing_id), disabled=not answer,
-            )
+            key = f"label-{digit}"
+            st.button(str(digit), key=key, on_click=finish_drawing, args=(digit, drawing_id), disabled=not answer)
     with st.container(key="correct"):
         st.button(
-            "Correct", key="correct-button", icon=":material/check:", type="primary", disabled=not (answer and answer.is_digit),
-            on_click=finish_drawing, args=(answer.prediction.digit if answer else None, drawing_id), 
+            "Correct",
+            key="correct-button",
+            icon=":material/check:",
+            type="primary",
+            disabled=not (answer and answer.is_digit),
+            on_click=accept_answer,
+            args=(drawing_id,),
         )
+
+
+def show_shortcuts() -> None:
+    """Buttons that nobody sees, for their keys. A shortcut on a visible button would add the key to the button's text."""
+    with st.container(key="shortcuts"):
+        for digit in range(10):
+            st.button(f"Label {digit}", shortcut=str(digit), on_click=press, args=(finish_drawing, digit))
+        st.button("Accept the answer", shortcut="Y", on_click=press, args=(accept_answer,))
+        st.button("Start a new drawing", shortcut="Backspace", on_click=press, args=(finish_drawing,))
 
 
 def show_notice() -> None:
@@ -240,7 +265,7 @@ def show_notice() -> None:
             text, kind = f"Saved as a {st.session_state.saved_label}.", "saved"
         else:
             text, kind = "Saved." if st.session_state.answer else "", "saved"
-        st.html(f'<div role="status" class="{kind}">{text}&nbsp;</div>')
+        st.html(f'<div role="status" class="quiet {kind}">{text}&nbsp;</div>')
 
     with st.container(key="notice"):
         notice()
@@ -253,6 +278,7 @@ def show_drawing() -> None:
     with st.container(key="drawing"):
         with st.container(key="left"):
             with st.container(key="canvas"):
+                st.html('<p class="unseen">Canvas: draw a digit here with mouse, pen or finger</p>')
                 get_canvas()(
                     stroke_width=BRUSH_WIDTH,
                     stroke_color="#ffffff",
@@ -264,7 +290,8 @@ def show_drawing() -> None:
                     key=canvas_key(),
                 )
             with st.container(key="clear"):
-                st.button("Clear", key="clear-button", on_click=finish_drawing, disabled=not state.answer, width="stretch")
+                st.button("Clear", key="clear-button", on_click=finish_drawing, disabled=not state.answer)
+            st.html('<p class="quiet keys">Keys: 0–9 the digit, Y correct, ⌫ clear</p>')
         with st.container(key="right"):
             show_answer(state.answer, state.refusal)
             keep_drawing()  # after the answer is on its way
@@ -285,10 +312,11 @@ if "drawing_id" not in st.session_state:
     st.session_state.update(own_ids=set(), saved_label="")
     start_drawing()
 
-st.html("<h1>Draw a digit</h1>")
+st.html('<h1>Draw a digit</h1><p class="quiet">Write it in the black square. Drawings are kept, without a name.</p>')
 show_drawing()
+show_shortcuts()
 with st.container(key="history"):
-    show_history(st.session_state.own_ids)
+    show_history(st.session_state.own_ids, OUTBOX.put_label)
 with st.container(key="insights"):
     show_insights()
 freeze()
