@@ -22,11 +22,13 @@ RUN python -m venv --without-pip /opt/venv \
       --extra-index-url "$TORCH_INDEX" -r requirements.txt -c requirements.lock
 
 COPY .streamlit/ .streamlit/
-COPY app.py utils.py model.py db.py postgres.py embedded.py outbox.py history.py snapshot.py export.py insights.py model.pth model.json ./
+COPY app.py utils.py model.py db.py postgres.py embedded.py outbox.py history.py snapshot.py export.py insights.py \
+     model.pth model.json ./
 
 USER 10001
 EXPOSE 8501
 # A slim image has no curl.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
-CMD ["streamlit", "run", "app.py", "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true"]
+CMD ["streamlit", "run", "app.py", "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true", \
+     "--browser.serverAddress=localhost"]
