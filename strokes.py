@@ -1,0 +1,111 @@
+"""Drawings as strokes, lists of (x, y) points with y downward: on the canvas as the browser draws them, and made up."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from utils import BRUSH_WIDTH, CANVAS_SIZE
+
+SUPERSAMPLING = 4  # a pixel of the canvas is drawn as 4×4 and averaged: the browser's anti-aliasing
+
+
+def place(strokes: list, rng: np.random.Generator, size: int = CANVAS_SIZE) -> list[np.ndarray]:
+    """Strokes whose longer side is 1 → canvas pixels: 35 to 85 % of the canvas, anywhere on it, as people draw."""
+    points = np.vstack([np.asarray(s, dtype=np.float64) for s in strokes])
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = rng.uniform(0.35, 0.85) * size / max(float((high - low).max()), 1e-6)
+    extent = (high - low) * scale
+    margin = np.minimum(BRUSH_WIDTH / 2, (size - extent) / 2)
+    corner = margin + rng.uniform(size=2) * (size - extent - 2 * margin)
+    return [(np.asarray(s, dtype=np.float64) - low) * scale + corner for s in strokes]
+
+
+def render_strokes(strokes: list, size: int = CANVAS_SIZE, brush: float = BRUSH_WIDTH) -> np.ndarray:
+    """Strokes, each a list of (x, y) in canvas pixels, → (size, size) uint8: what the browser's canvas shows of them.
+
+    White on black, round caps and joins, and a quadratic curve through the middles between the points, as the canvas's
+    pencil (Fabric.js, `PencilBrush`) draws them.
+    """
+    image = Image.new("L", (size * SUPERSAMPLING,) * 2)
+    draw = ImageDraw.Draw(image)
+    radius = brush * SUPERSAMPLING / 2
+    for stroke in strokes:
+        points = _smooth(np.asarray(stroke, dtype=np.float64)) * SUPERSAMPLING
+        draw.line([tuple(p) for p in points], fill=255, width=round(2 * radius))
+        for x, y in points:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    return np.asarray(image.reduce(SUPERSAMPLING))
+
+
+def _smooth(points: np.ndarray) -> np.ndarray:
+    """(n, 2) points → points along the quadratic curves whose control points they are."""
+    if len(points) < 3:
+        return points
+    middles = (points[:-1] + points[1:]) / 2
+    path = [points[:1]]
+    for start, control, end in zip(np.vstack([points[:1], middles[:-1]]), points[:-1], middles, strict=True):
+        t = np.linspace(0, 1, int(np.ceil(np.linalg.norm(end - start) / 3)) + 2)[1:, None]
+        path.append((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end)
+    return np.vstack([*path, points[-1:]])
+
+
+def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict]]:
+    """Scribbles, shapes and doodles of our own making, by other formulas than those that the network is trained with."""
+    t = np.linspace(0, 2 * np.pi, 120)
+    makers = {"scribbles": _scribble, "shapes": _shape, "doodles": _doodle}
+    return {name: [{"label": name, "strokes": maker(rng, t)} for _ in range(n)] for name, maker in makers.items()}
+
+
+def _scribble(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
+    """A random sum of sines each way, of many frequencies: a tangle."""
+    waves = np.arange(1, 10)
+    x, y = ((rng.normal(size=(9, 1)) * np.sin(np.outer(waves, t) + rng.uniform(0, 7, (9, 1)))).sum(0) for _ in "xy")
+    return [np.stack([x, y], 1)]
+
+
+def _shape(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
+    """A triangle, square, rectangle, star, plus or cross, turned a little and drawn by hand."""
+    kind, a, at = (
+        rng.integers(6),
+        rng.uniform(-0.3, 0.3),
+        lambda angles, r=1: np.stack([np.sin(angles), -np.cos(angles)], 1) * r,
+    )
+    strokes = [
+        [at(np.arange(4) * 2 * np.pi / 3)],
+        [at((np.arange(5) + 0.5) * np.pi / 2)],
+        [at((np.arange(5) + 0.5) * np.pi / 2) * [1, 0.45]],
+        [at(np.arange(6) * 4 * np.pi / 5)],
+        [np.array([[-1, 0], [1, 0]]), np.array([[0, -1], [0, 1]])],
+        [np.array([[-1, -1], [1, 1]]), np.array([[1, -1], [-1, 1]])],
+    ][kind]
+    turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    return [(s + rng.normal(0, 0.06, s.shape)) @ turn for s in strokes]
+
+
+def _doodle(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
+    """A heart, a flower, a spring, a wave, a stick figure, a fish, a sun, a face."""
+    line = lambda *points: np.array(points, dtype=float)  # noqa: E731
+    ring = lambda x, y, r: np.stack([x + r * np.cos(t), y + r * np.sin(t)], 1)  # noqa: E731
+    petals = rng.integers(3, 7)
+    kinds = [
+        [np.stack([16 * np.sin(t) ** 3, -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t)], 1) / 16],
+        [np.stack([np.cos(petals * t) * np.cos(t), np.cos(petals * t) * np.sin(t)], 1)],
+        [np.stack([t * 3 + 1.5 * np.cos(7 * t), 2 * np.sin(7 * t)], 1) / 9],
+        [np.stack([t, np.sin(3 * t)], 1) / 3],
+        [
+            ring(0, -1, 0.35),
+            line((0, -0.65), (0, 0.4), (-0.5, 1.2)),
+            line((0, 0.4), (0.5, 1.2)),
+            line((-0.6, 0), (0.6, 0)),
+        ],
+        [
+            np.stack([np.cos(t) - np.sin(t) ** 2 / np.sqrt(2), np.cos(t) * np.sin(t)], 1),
+            line((0.5, -0.1), (0.52, -0.1)),
+        ],
+        [
+            ring(0, 0, 0.5),
+            *(line((0.7 * np.cos(a), 0.7 * np.sin(a)), (1.1 * np.cos(a), 1.1 * np.sin(a))) for a in t[::15]),
+        ],
+        [ring(0, 0, 1), ring(-0.4, -0.3, 0.08), ring(0.4, -0.3, 0.08), ring(0, 0, 0.55)[12:48]],
+    ]
+    stretch = rng.uniform(0.8, 1.25, 2)
+    return [s * stretch + rng.normal(0, 0.015, s.shape) for s in kinds[rng.integers(len(kinds))]]
