@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browser import Visitor, open_browser, placed
+from playwright.sync_api import expect
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = secrets.token_hex(16)
-BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
-SEVEN = [(80, 70), (200, 70), (130, 220)]
-ONE = [(140, 60), (140, 220)]
+SEVEN = placed([[(0.15, 0.05), (0.85, 0.04), (0.42, 0.98)]])
+ONE = placed([[(0.5, 0.02), (0.47, 0.98)]])
 
 pytestmark = pytest.mark.timeout(1800)  # the first build downloads PyTorch
 
@@ -76,13 +76,9 @@ def image():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert program, "no Chromium or Chrome is installed: sudo apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+def chromium():
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,34 +99,14 @@ def tls(plain):
     deployment.compose("down", "--volumes")
 
 
-def visit(browser, deployment):
-    """A new visitor's page, with a list of what its browser complained of as `page.complaints`."""
-    context = browser.new_context(ignore_https_errors=True)
-    page = context.new_page()
-    page.complaints = []
-    page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
-    page.goto(deployment.url)
-    expect(page.locator(".st-key-canvas canvas").first).to_be_visible(timeout=60_000)
-    return page
+def visit(chromium, deployment):
+    return Visitor(chromium, deployment.url, ignore_https_errors=True)
 
 
-def draw(page, points):
-    """Draw one stroke with the mouse and return the answered digit."""
-    box = page.locator(".st-key-canvas canvas").first.bounding_box()
-    expect(page.locator(".st-key-answer_digit")).to_have_text(re.compile(r"^\s*$"), timeout=30_000)
-    for number, (x, y) in enumerate(points):
-        page.mouse.move(box["x"] + x, box["y"] + y, steps=8)
-        if number == 0:
-            page.mouse.down()
-    page.mouse.up()
-    expect(page.locator(".st-key-answer_digit")).to_have_text(re.compile(r"\d"), timeout=30_000)
-    return page.locator(".st-key-answer_digit").inner_text().strip()
-
-
-def label(page, digit):
-    page.locator(".st-key-true_label").get_by_role("button", name=digit).first.click()
-    expect(page.locator(".st-key-notice")).to_contain_text("Saved", timeout=30_000)
-    expect(page.locator(".st-key-answer_digit")).to_have_text(re.compile(r"^\s*$"), timeout=30_000)
+def draw_and_label(visitor, strokes):
+    visitor.draw(strokes)
+    visitor.label(visitor.answer())
+    expect(visitor.at("notice")).to_contain_text("Saved", timeout=30_000)
 
 
 def wait_for(condition, seconds=60):
@@ -146,19 +122,19 @@ def test_a_missing_password_stops_compose_with_a_sentence():
     assert "POSTGRES_PASSWORD" in done.stderr and "set it in .env" in done.stderr
 
 
-def test_a_prediction_and_a_label_outlive_down_and_up(plain, browser):
-    page = visit(browser, plain)
-    label(page, draw(page, SEVEN))
-    draw(page, ONE)
-    wait_for(lambda: plain.rows() == (2, 1))
+def test_a_prediction_and_a_label_outlive_down_and_up(plain, chromium):
+    with visit(chromium, plain) as visitor:
+        draw_and_label(visitor, SEVEN)
+        visitor.draw(ONE)
+        wait_for(lambda: plain.rows() == (2, 1))
     before = plain.sql("SELECT * FROM predictions ORDER BY id")
     plain.compose("down")
     plain.up()
     assert plain.sql("SELECT * FROM predictions ORDER BY id") == before
-    page = visit(browser, plain)
-    label(page, draw(page, ONE))
+    with visit(chromium, plain) as visitor:
+        draw_and_label(visitor, ONE)
+        assert not visitor.complaints
     assert plain.rows() == (3, 2)
-    assert not page.complaints
 
 
 def test_the_containers_are_as_closed_as_the_files_say(plain):
@@ -180,53 +156,58 @@ def test_the_password_is_in_no_log_and_no_process_list(plain):
     assert PASSWORD not in processes + plain.compose("logs")
 
 
-def test_the_app_finds_its_database_again_after_that_was_killed(plain, browser):
-    page = visit(browser, plain)
+def test_the_app_finds_its_database_again_after_that_was_killed(plain, chromium):
     rows, labelled = plain.rows()
-    plain.compose("kill", "db")
-    label_while_away = draw(page, SEVEN)
-    page.locator(".st-key-true_label").get_by_role("button", name=label_while_away).first.click()
-    expect(page.locator(".st-key-notice")).to_contain_text("database", timeout=30_000)
-    plain.compose("up", "--detach", "--wait")
-    wait_for(lambda: plain.rows() == (rows + 1, labelled + 1))
+    with visit(chromium, plain) as visitor:
+        plain.compose("kill", "db")
+        visitor.draw(SEVEN)
+        visitor.label(visitor.answer())
+        expect(visitor.at("notice")).to_contain_text("database", timeout=30_000)
+        plain.compose("up", "--detach", "--wait")
+        expect(visitor.at("notice")).to_contain_text("Saved", timeout=60_000)
+    assert plain.rows() == (rows + 1, labelled + 1)
 
 
-def test_three_processes_behind_caddy_share_the_work_and_lose_and_double_nothing(tls, browser):
+def test_three_processes_behind_caddy_share_the_work_and_lose_and_double_nothing(tls, chromium):
     assert len(tls.containers("streamlit_app")) == 3
-    processes, labels = {}, 0
-    while len(processes) < 3 or labels < 12:
-        assert labels < 60, f"60 visitors met only {len(processes)} of 3 processes"
-        page = visit(browser, tls)
-        cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
-        label(page, draw(page, SEVEN))
-        processes[cookies["app_process"]] = page
+    labels, at = 0, {}  # at: the process, as Caddy's cookie names it -> one of its visitors
+    while len(at) < 3 or labels < 12:
+        assert labels < 60, f"60 visitors met only {len(at)} of 3 processes"
+        visitor = visit(chromium, tls)
+        draw_and_label(visitor, SEVEN)
         labels += 1
-        assert not page.complaints
-    for page in processes.values():  # each keeps to its process and its session
-        label(page, draw(page, ONE))
+        assert not visitor.complaints
+        cookies = {cookie["name"]: cookie["value"] for cookie in visitor.context.cookies()}
+        if at.setdefault(cookies["app_process"], visitor) is not visitor:
+            visitor.context.close()
+    for visitor in at.values():  # each is still in its session
+        draw_and_label(visitor, ONE)
         labels += 1
+        visitor.context.close()
     assert tls.rows() == (labels, labels)
-    busy = [subprocess.run(["docker", "exec", name, "cat", "/proc/net/tcp"], capture_output=True, text=True).stdout
-            for name in tls.containers("streamlit_app")]
-    assert all(":1538 " in table for table in busy)  # a connection to port 5432: each of the three has saved
+    for process in tls.containers("streamlit_app"):
+        sockets = subprocess.run(["docker", "exec", process, "cat", "/proc/net/tcp"], capture_output=True, text=True)
+        assert ":1538 " in sockets.stdout, "an app process without a connection to port 5432 has saved nothing"
 
 
-def test_a_visitor_of_a_process_that_died_goes_on_at_another_one(tls, browser):
-    page = visit(browser, tls)
+def test_visitors_of_processes_that_died_go_on_at_another_one(tls, chromium):
     rows, labelled = tls.rows()
-    for name in tls.containers("streamlit_app")[:2]:
-        subprocess.run(["docker", "kill", name], check=True, capture_output=True)
-    for _ in range(4):
-        page = visit(browser, tls)
-        label(page, draw(page, SEVEN))
+    visitors = [visit(chromium, tls) for _ in range(4)]
+    for process in tls.containers("streamlit_app")[:2]:
+        subprocess.run(["docker", "kill", process], check=True, capture_output=True)
+    for visitor in visitors:
+        visitor.page.goto(tls.url)
+        expect(visitor.at("clear")).to_be_visible(timeout=60_000)
+        draw_and_label(visitor, SEVEN)
+        visitor.context.close()
     assert tls.rows() == (rows + 4, labelled + 4)
     tls.up()
 
 
-def test_caddy_closes_what_visitors_have_no_business_with(tls, browser):
-    page = visit(browser, tls)
+def test_caddy_closes_what_visitors_have_no_business_with(tls, chromium):
+    page = visit(chromium, tls).page
     assert page.request.get("https://localhost/_stcore/metrics").status == 404
-    assert page.request.post("https://localhost/", data=b"x" * 2_000_000).status == 413
+    assert page.request.put("https://localhost/_stcore/upload_file/a/b", data=b"x" * 2_000_000).status == 405
     foreign = {"Origin": "https://evil.example", "Connection": "Upgrade", "Upgrade": "websocket"}
     assert page.request.get("https://localhost/_stcore/stream", headers=foreign).status == 403
     headers = page.request.get("https://localhost/").headers
