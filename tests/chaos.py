@@ -1,0 +1,309 @@
+"""Kill the database server and the app at random moments while people draw and label, then count what is missing.
+
+    python tests/chaos.py --seed 1 --minutes 5
+
+starts the real app with an embedded server in a temporary folder. With POSTGRES_HOST and its companions set, the app
+uses that server, and --kill and --start are the commands that kill it and bring it back, for example for Compose
+
+    --kill "docker compose kill -s KILL db" --start "docker compose up -d db"
+
+What counts is what the page said: every drawing and label that it called saved must be in the table once, as it was
+drawn. The seed fixes what is drawn and killed and in which order; what each kill hits is up to the machine.
+"""
+
+import argparse
+import collections
+import contextlib
+import io
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+from PIL import Image
+from visitor import Visitor, same_ink, scribble
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+EMBEDDED = ("server", "server and its children", "connection", "app", "app and server", "server paused")
+EXTERNAL = ("server", "app")
+PROGRESS_SECONDS = 180  # for the page to say saved again after a kill; these two only end a run that would never end
+LANDING_SECONDS = 120  # for what waits to land after the last kill
+
+
+class App:
+    """The real app on a free port of this machine."""
+
+    def __init__(self, script, log):
+        self.script, self.log = script, log
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.start()
+
+    def start(self):
+        host, port = self.address.split(":")
+        options = ["--server.headless=true", f"--server.address={host}", f"--server.port={port}"]
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streamlit", "run", str(self.script), *options],
+                cwd=self.script.parent,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def wait_until_up(self):
+        host, port = self.address.split(":")
+        while self.process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
+                return
+            time.sleep(0.2)
+        raise RuntimeError(f"the app ended by itself: {Path(self.log).read_text()[-2000:]}")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+def server_processes(data):
+    """The postgres processes whose data is in this folder, the first started first: the server, then its children."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "postgres" and process.cwd() == str(data) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    parents = [p for p in found if p.ppid() not in {q.pid for q in found}]
+    return parents + [p for p in found if p not in parents]
+
+
+def hit(processes, number):
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+class Chaos:
+    """Sessions that draw, things that are killed, and a ledger of what was said."""
+
+    def __init__(self, script, folder, seed, sessions, kill=None, start=None):
+        self.chance = random.Random(f"kills {seed}")
+        self.seed, self.sessions = seed, sessions
+        self.data = (folder / "pgdata" / "data").resolve()
+        self.kill, self.start = kill, start
+        self.log = folder / "app.log"
+        self.app = App(script, self.log)
+        self.ending = threading.Event()
+        self.lock = threading.Lock()
+        self.drawings = {}  # id -> what is known of it
+        self.kills = collections.Counter()
+        self.faults = []
+        self.believed = 0  # how often a page said saved
+        self.answers = []  # seconds from a stroke to the end of its rerun
+
+    def run(self, seconds, pause=(1.0, 8.0), kinds=EMBEDDED):
+        """Draw and kill for so many seconds, wait until all has landed, stop the app. Returns the report."""
+        threads = [threading.Thread(target=self._session, args=(n,)) for n in range(self.sessions)]
+        for thread in threads:
+            thread.start()
+        self._wait_for_progress()
+        deadline, order = time.monotonic() + seconds, []
+        try:
+            while time.monotonic() < deadline or order:  # every round of kinds is finished
+                self._wait_for_progress()
+                time.sleep(self.chance.uniform(*pause))
+                order = order or self.chance.sample(kinds, len(kinds))
+                self._kill(order.pop())
+        finally:
+            self.ending.set()
+            for thread in threads:
+                thread.join()
+            self.app.stop()
+        return self._check()
+
+    def _wait_for_progress(self):
+        """Let some drawings be called saved between two kills: on a slow machine the app is longer on its way up."""
+        enough, deadline = self.believed + self.sessions // 2, time.monotonic() + PROGRESS_SECONDS
+        while self.believed < enough:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no drawing is saved any more: {Path(self.log).read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def _kill(self, kind):
+        if kind.startswith("app"):
+            self.app.kill()
+        if self.kill and kind.startswith("server"):
+            subprocess.run(self.kill, shell=True, check=True)  # noqa: S602 (the caller's own command)
+            time.sleep(self.chance.uniform(0, 3))
+            subprocess.run(self.start, shell=True, check=True)  # noqa: S602 (the caller's own command)
+        elif "server" in kind or kind == "connection":
+            processes = server_processes(self.data)
+            if kind == "connection":
+                processes = [p for p in processes if "postgres postgres" in " ".join(p.cmdline())][:1]
+            elif kind == "server":
+                processes = processes[:1]
+            if not processes:
+                return
+            if kind == "server paused":
+                hit(processes, signal.SIGSTOP)
+                time.sleep(self.chance.uniform(1, 12))
+                hit(processes, signal.SIGCONT)
+            else:
+                hit(processes, signal.SIGKILL)
+        if kind.startswith("app"):
+            time.sleep(self.chance.uniform(0, 2))
+            self.app.start()
+            self.app.wait_until_up()
+        self.kills[kind] += 1
+
+    def _session(self, number):
+        chance = random.Random(f"session {number} {self.seed}")
+        while not self.ending.is_set():
+            mine = []  # of this connection: what the page says of saving is about these
+            try:
+                visitor = Visitor(self.app.address)
+            except Exception:
+                self.ending.wait(0.3)  # the app is down, or on its way up
+                continue
+            with contextlib.closing(visitor):
+                try:
+                    while not self.ending.is_set():
+                        self._draw(visitor, chance, mine)
+                    self._wait_until_saved(visitor, mine)
+                except Exception as error:
+                    if self.app.process.poll() is None and self.ending.is_set():
+                        self.faults.append(f"session {number}: {type(error).__name__}: {error}")
+            self.faults += [f"session {number}: the page showed: {error}" for error in visitor.errors]
+
+    def _draw(self, visitor, chance, mine):
+        drawing = {"strokes": [], "said": -1, "label": None, "label_said": False}
+        with self.lock:
+            self.drawings[visitor.drawing_id] = drawing
+        mine.append(drawing)
+        for _ in range(chance.randint(1, 3)):
+            drawing["strokes"].append(scribble(chance))
+            began = time.monotonic()
+            visitor.draw(drawing["strokes"][-1])
+            self.answers.append(time.monotonic() - began)
+            self._believe(visitor, mine)
+        if chance.random() < 0.7:
+            drawing["label"] = chance.randrange(10)
+            if not visitor.label(drawing["label"]):
+                self.faults.append("the label buttons were disabled after a stroke")
+        else:
+            visitor.clear()
+        self._believe(visitor, mine)
+        self.ending.wait(chance.uniform(0, 0.5))
+
+    def _believe(self, visitor, mine):
+        """When the page says saved, it says so of all that this session has done."""
+        if visitor.saved:
+            self.believed += 1
+            for drawing in mine:
+                drawing["said"] = len(drawing["strokes"]) - 1
+                drawing["label_said"] = drawing["label"] is not None
+            mine[:] = mine[-1:]
+
+    def _wait_until_saved(self, visitor, mine):
+        deadline = time.monotonic() + LANDING_SECONDS
+        while visitor.text("notice") and not visitor.saved:  # after Clear, it has nothing to say once all is saved
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"still not saved: {visitor.text('notice')!r}")
+            time.sleep(0.5)
+            visitor.rerun(fragment_id=visitor.inside("notice")[0][1])
+            self._believe(visitor, mine)
+
+    def _check(self):
+        import db
+
+        frame = db.fetch_predictions()
+        rows = frame.set_index("id")
+        lost, wrong, broken = [], [], []
+        for drawing_id, drawing in self.drawings.items():
+            if drawing["said"] >= 0 and drawing_id not in rows.index:
+                lost.append(f"{drawing_id}: no row")
+        for drawing_id, row in rows.iterrows():
+            drawing = self.drawings.get(drawing_id)
+            label = None if pd.isna(row["true_label"]) else int(row["true_label"])
+            if drawing is None:
+                broken.append(f"{drawing_id}: nobody drew it")
+                continue
+            if not any(same_ink(row["drawing"], png) for png in drawing["strokes"][max(0, drawing["said"]) :]):
+                lost.append(f"{drawing_id}: an older stroke than the one that was called saved")
+            if label != drawing["label"] and (drawing["label_said"] or label is not None):
+                wrong.append(f"{drawing_id}: label {label}, given {drawing['label']}")
+            whole = sum(row["probabilities"]) + row["not_a_digit"]
+            best = int(np.argmax(row["probabilities"]))
+            Image.open(io.BytesIO(row["drawing"])).load()
+            if abs(whole - 1) > 1e-6 or best != row["predicted_digit"]:
+                broken.append(f"{drawing_id}: the parts of its prediction do not fit")
+        said = [d for d in self.drawings.values() if d["said"] >= 0]
+        return {
+            "kills": sum(self.kills.values()),
+            "killed": dict(self.kills),
+            "drawings": len(self.drawings),
+            "rows": len(frame),
+            "rows twice": int(frame["id"].duplicated().sum()),
+            "drawings called saved": len(said),
+            "labels called saved": sum(d["label_said"] for d in said),
+            "lost": lost,
+            "wrong labels": wrong,
+            "half-written rows": broken,
+            "other faults": self.faults,
+            "strokes": len(self.answers),
+        }
+
+
+def bad(report):
+    """What is wrong in a report, empty if nothing is."""
+    names = ("rows twice", "lost", "wrong labels", "half-written rows", "other faults")
+    return {name: report[name] for name in names if report[name]}
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seed", default="1")
+    options.add_argument("--minutes", type=float, default=5)
+    options.add_argument("--sessions", type=int, default=20)
+    options.add_argument("--script", type=Path, default=ROOT / "app.py")
+    options.add_argument("--kill", help="shell command that kills the server at POSTGRES_HOST")
+    options.add_argument("--start", help="shell command that brings it back")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
+        folder = Path(folder)
+        folder.chmod(0o711)
+        os.environ.setdefault("POSTGRES_HOST", "")
+        os.environ["PGDATA_DIR"] = str(folder / "pgdata")
+        chaos = Chaos(chosen.script, folder, chosen.seed, chosen.sessions, chosen.kill, chosen.start)
+        kinds = EMBEDDED if not os.environ["POSTGRES_HOST"] else EXTERNAL if chosen.kill else ("app",)
+        report = chaos.run(60 * chosen.minutes, kinds=kinds)
+        for name, value in report.items():
+            print(f"{name + ':':24}", len(value) if isinstance(value, list) else value)
+        for name, value in bad(report).items():
+            print(name, *value[:20], sep="\n  ")
+        times = sorted(chaos.answers) or [0]
+        print(f"{'stroke to answer:':24} median {times[len(times) // 2]:.3f} s, slowest {times[-1]:.3f} s")
+    sys.exit(bool(bad(report)))
+
+
+if __name__ == "__main__":
+    main()

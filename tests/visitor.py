@@ -1,0 +1,155 @@
+"""A visitor without a browser: Streamlit's messages over a real websocket, as many as one likes in one program."""
+
+import base64
+import io
+import json
+import random
+import re
+import time
+
+import numpy as np
+from PIL import Image, ImageDraw
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from websockets.sync.client import connect
+
+
+class Visitor:
+    """One session of the app at `address` (host:port). Raises OSError or websockets' errors when the app goes away."""
+
+    def __init__(self, address, timeout=30):
+        self.timeout = timeout
+        self.blocks = {}  # path of a container on the page -> its key
+        self.elements = {}  # path of an element -> (the element, the fragment it belongs to)
+        self.messages = {}  # hash -> message, for those that the server sends once and then only names
+        self.errors = []  # what the page showed as an exception
+        self.socket = connect(
+            f"ws://{address}/_stcore/stream", subprotocols=["streamlit"], max_size=None, open_timeout=timeout
+        )
+        try:
+            self.rerun()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        self.socket.close()
+
+    def rerun(self, states=(), fragment_id=""):
+        """Send widget states, and read what the page answers until it is done."""
+        self.send(states, fragment_id)
+        self.read()
+
+    def send(self, states=(), fragment_id=""):
+        message = BackMsg()
+        message.rerun_script.fragment_id = fragment_id
+        message.rerun_script.widget_states.widgets.extend(states)
+        self.socket.send(message.SerializeToString())
+
+    def read(self, seconds=None):
+        """Read until a script run is finished, or for so many seconds."""
+        deadline = time.monotonic() + (self.timeout if seconds is None else seconds)
+        while True:
+            try:
+                data = self.socket.recv(timeout=max(0, deadline - time.monotonic()))
+            except TimeoutError:
+                if seconds is not None:
+                    return
+                raise
+            message = ForwardMsg.FromString(data)
+            if message.WhichOneof("type") == "ref_hash":
+                metadata, message = message.metadata, self.messages[message.ref_hash]
+                message.metadata.CopyFrom(metadata)
+            elif message.metadata.cacheable:
+                self.messages[message.hash] = message
+            if message.WhichOneof("type") == "delta":
+                self._show(tuple(message.metadata.delta_path), message.delta)
+            finished = message.script_finished
+            if message.WhichOneof("type") == "script_finished" and seconds is None:
+                if finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+                    return
+
+    def _show(self, path, delta):
+        for shown in (self.blocks, self.elements):
+            for old in [p for p in shown if p[: len(path)] == path]:
+                del shown[old]
+        if delta.HasField("add_block"):
+            self.blocks[path] = delta.add_block.id.rpartition("-")[2]
+        elif delta.HasField("new_element"):
+            self.elements[path] = (delta.new_element, delta.fragment_id)
+            if delta.new_element.HasField("exception"):
+                self.errors.append(delta.new_element.exception.message)
+
+    def inside(self, key):
+        """The elements in the container with this key, in the order of the page: [(element, fragment_id)]."""
+        inside = [path for path, name in self.blocks.items() if name == key]
+        return [self.elements[p] for p in sorted(self.elements) if any(p[: len(path)] == path for path in inside)]
+
+    def text(self, key):
+        """The words in the container with this key."""
+        words = (re.sub("<[^>]*>", " ", element.html.body) for element, _ in self.inside(key))
+        return " ".join(" ".join(words).replace("&nbsp;", " ").split())
+
+    @property
+    def canvas(self):
+        """(element, fragment_id) of the canvas."""
+        return next(found for found in self.inside("canvas") if found[0].HasField("bidi_component"))
+
+    @property
+    def drawing_id(self):
+        return re.search(r"canvas-([0-9a-f-]{36})", self.canvas[0].bidi_component.id)[1]
+
+    def draw(self, png):
+        """Send this PNG as the drawing, as the canvas does at the end of a stroke."""
+        self.rerun([self.canvas_state(png)], self.canvas[1])
+
+    def canvas_state(self, png):
+        data = "data:image/png;base64," + base64.b64encode(png).decode()
+        value = {"drawing": {"raw": {"objects": []}, "data": data}, "backgroundFit": None}
+        return WidgetState(id=self.canvas[0].bidi_component.id, json_value=json.dumps(value))
+
+    def press(self, key, label=None):
+        """Press the button with this label in the container with this key; False if it is disabled."""
+        for element, fragment_id in self.inside(key):
+            if element.HasField("button") and label in (None, element.button.label):
+                if element.button.disabled:
+                    return False
+                self.rerun([WidgetState(id=element.button.id, trigger_value=True)], fragment_id)
+                return True
+        raise LookupError(f"no button {label!r} in the container {key!r}")
+
+    def label(self, digit):
+        return self.press("true_label", str(digit))
+
+    def clear(self):
+        return self.press("clear")
+
+    @property
+    def saved(self):
+        """What the page says of saving: None, "saved", or the label that it says is saved, as its text."""
+        said = re.match(r"Saved( as an? (\d))?\b(?!.*…)", self.text("notice"))
+        return said and (said[2] or "saved")
+
+
+def scribble(chance):
+    """A PNG of a random stroke, as the canvas would send it: light on black, 280 × 280, RGBA. No two are the same."""
+    image = Image.new("RGBA", (280, 280), "black")
+    points = [(chance.randrange(40, 240), chance.randrange(40, 240)) for _ in range(6)]
+    ImageDraw.Draw(image).line(points, fill="white", width=20, joint="curve")
+    image.save(buffer := io.BytesIO(), format="PNG")
+    return buffer.getvalue()
+
+
+def same_ink(one, other):
+    """Whether two PNGs hold the same picture in gray."""
+    one, other = (np.asarray(Image.open(io.BytesIO(png)).convert("L")) for png in (one, other))
+    return np.array_equal(one, other)
+
+
+if __name__ == "__main__":  # a look at the page from the outside: python tests/visitor.py 127.0.0.1:8501
+    import sys
+
+    visitor = Visitor(sys.argv[1])
+    visitor.draw(scribble(random.Random(0)))
+    print({key: visitor.text(key) for key in ("answer_digit", "answer_confidence", "notice")}, visitor.saved)
