@@ -1,12 +1,12 @@
 """The history: every prediction in one table, newest first, with filters, a search, a download and a closer look.
 
 All visitors look at one Arrow table (snapshot.py). Streamlit sends a visitor the rows in view, a thousand at a time. A
-stroke reruns none of this: the table is a fragment of its own, and a component in the browser has it drawn again only
-when there is news, the history is on the screen and no pen is down.
+stroke reruns none of this: the table is a fragment of its own, which is sent again only when there is news (live.py).
 """
 
 import base64
 import functools
+from zoneinfo import ZoneInfo
 
 import altair as alt
 import numpy as np
@@ -17,40 +17,19 @@ import streamlit as st
 
 import db
 from export import export_csv
-from snapshot import AWAY, Snapshot, View
+from insights import RIGHT, ink
+from live import AWAY, begin, watch
+from snapshot import Snapshot, View
 from utils import decode_drawing, encode_png, preprocess
 
 COLUMNS = ["picture", "open", "created_at", "digit", "confidence", "label", "verdict"]
 SHOW = {"All": None, "Mistakes": "wrong", "Unlabelled": "none"}
 ANY = "Any digit"
-TICK = """
-export default function ({ parentElement, setTriggerValue }) {
-  parentElement.stop?.();  // Streamlit calls this again when the component is sent again
-  let inView = false, penDown = false;
-  const tick = () => { if (inView && !penDown && !document.hidden) setTriggerValue("tick", Date.now()); };
-  const watcher = new IntersectionObserver((entries) => { inView = entries.at(-1).isIntersecting; });
-  const history = document.querySelector(".st-key-history");
-  if (history) watcher.observe(history);
-  const listeners = new AbortController();
-  const on = (name, handler) => document.addEventListener(name, handler, { capture: true, signal: listeners.signal });
-  on("pointerdown", () => { penDown = true; });
-  on("pointerup", () => { penDown = false; });
-  on("pointercancel", () => { penDown = false; });
-  const timer = setInterval(tick, 2500);
-  parentElement.stop = () => { clearInterval(timer); watcher.disconnect(); listeners.abort(); };
-  return parentElement.stop;
-}
-"""
 
 
 @st.cache_resource(show_spinner=False)
 def get_snapshot() -> Snapshot:
     return Snapshot()
-
-
-@st.cache_resource(show_spinner=False)
-def get_ticker():
-    return st.components.v2.component("history_tick", js=TICK)
 
 
 def show_history(own_ids, put_label) -> None:
@@ -61,33 +40,19 @@ def show_history(own_ids, put_label) -> None:
     """
     get_snapshot().look(check=True)
     show_table(own_ids, put_label)
-    watch()
-
-
-@st.fragment
-def watch() -> None:
-    get_ticker()(key="history_tick", on_tick_change=refresh, height=1)
-
-
-def refresh() -> None:
-    """Have the table drawn again if it is no longer what this visitor sees."""
-    view = get_snapshot().look(max_age=1, patience=0.2)
-    if (view.version, get_snapshot().problem) != st.session_state.get("history_seen"):
-        st.rerun("history")
+    watch("history", get_snapshot(), seconds=3)
 
 
 @st.fragment(key="history")
 def show_table(own_ids, put_label) -> None:
     snapshot, state = get_snapshot(), st.session_state
-    view = snapshot.look(max_age=1)
-    state.history_seen = (view.version, snapshot.problem)
+    view = begin("history", snapshot, max_age=1)
     rows, labelled, right = view.counts()
-    st.subheader("History", anchor=False)
-    if snapshot.problem:
-        st.info(snapshot.problem, icon=":material/cloud_off:")
     if not rows:
-        reading = not view.version and not snapshot.problem
-        st.caption("Reading …" if reading else "No drawings yet: yours will be the first.")
+        if snapshot.version:
+            st.caption("No drawings yet: yours will be the first.")
+        elif not snapshot.problem:
+            st.caption("Reading …")
         return
     accuracy = f" · {right / labelled:.1%} of them read right" if labelled else ""
     reading = "" if view.complete else " · reading older ones …"
@@ -97,7 +62,7 @@ def show_table(own_ids, put_label) -> None:
     state.history_sent = state.get("history_sent", 0) + 1
     key = f"history-look-{state.history_sent}"
     st.dataframe(
-        table.append_column("open", pa.repeat(":material/zoom_in:", len(table))).select(COLUMNS),
+        table.append_column("open", pa.repeat("Look", len(table))).select(COLUMNS),
         key="history_table",
         lazy=True,
         height=min(len(table), 10) * 40 + 37,
@@ -108,7 +73,7 @@ def show_table(own_ids, put_label) -> None:
         column_config={
             "picture": st.column_config.ImageColumn("Drawing", width=64, pinned=True),
             "open": st.column_config.ButtonColumn(
-                "Look", width=52, type="tertiary", key=key, on_click=pick, args=(key, table["id"])
+                "", width=68, key=key, on_click=pick, args=(key, table["id"])
             ),
             "created_at": st.column_config.DatetimeColumn(
                 "Drawn", format="D MMM YYYY, HH:mm", timezone=st.context.timezone, width=140
@@ -135,12 +100,12 @@ def show_table(own_ids, put_label) -> None:
 def show_filters(view: View) -> pa.Table:
     """Show the filters and return the rows that pass."""
     state = st.session_state
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         show = st.segmented_control(
             "Show", list(SHOW), default="All", required=True, key="history_show", label_visibility="collapsed"
         )
         digit = st.selectbox(
-            "Digit", [ANY, *range(10)], key="history_digit", width=130, label_visibility="collapsed"
+            "Digit", [ANY, *range(10)], key="history_digit", width=112, label_visibility="collapsed"
         )
         text = st.text_input(
             "Search",
@@ -150,7 +115,7 @@ def show_filters(view: View) -> pa.Table:
             placeholder="Date, time, digit or number",
             help="Every word must be in its number, its day and time, its digits, or be right, wrong or unlabelled.",
             label_visibility="collapsed",
-            width=260,
+            width="stretch",
         )
         pair = state.get("history_pair")
         if pair and st.button(f"Only {pair[0]} read as {pair[1]}", icon=":material/close:", key="history_unpair"):
@@ -213,17 +178,17 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
         st.info("This drawing is no longer in the table.")
         return
     seen = preprocess(decode_drawing(row["drawing"]))
-    digit, label = row["predicted_digit"], row["true_label"]
-    verdict = "not labelled" if label is None else f"it is a {label}"
-    st.markdown(f"Read as **{digit}** with **{row['confidence']:.1%}** · {verdict}")
-    with st.container(horizontal=True, gap="large"):
-        show_picture(row["drawing"], "the drawing", f"Drawing {drawing_id}")
-        if seen is not None:
-            pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
-            show_picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
-    show_probabilities(row["probabilities"])
+    key = f"relabel-{drawing_id}"
+    digit, label = row["predicted_digit"], st.session_state.get(key, row["true_label"])
+    verdict = "not labelled" if label is None else f"labelled **{label}**: {'right' if label == digit else 'wrong'}"
+    st.markdown(f"Read as **{digit}** with a confidence of **{row['confidence']:.1%}**, {verdict}.")
+    figures = picture(row["drawing"], "the drawing", f"Drawing number {drawing_id[:8]}")
+    if seen is not None:
+        pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
+        figures += picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
+    st.html(f'<div style="display:flex; gap:1rem">{figures}</div>')
+    show_probabilities(row["probabilities"], digit)
     if drawing_id in own_ids:
-        key = f"relabel-{drawing_id}"
         st.pills(
             "Which digit did you draw?",
             list(range(10)),
@@ -233,7 +198,8 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
             on_change=relabel,
             args=(key, drawing_id, own_ids, put_label),
         )
-    st.caption(f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC · number {drawing_id[:8]} · model {row['model_version']}")
+    when = row["created_at"].astimezone(ZoneInfo(st.context.timezone or "UTC"))
+    st.caption(f"Drawn {when:%d %b %Y, %H:%M:%S %Z} · number {drawing_id[:8]} · model {row['model_version']}")
 
 
 def relabel(key: str, drawing_id: str, own_ids, put_label) -> None:
@@ -242,20 +208,21 @@ def relabel(key: str, drawing_id: str, own_ids, put_label) -> None:
         put_label(drawing_id, digit)
 
 
-def show_picture(png: bytes, caption: str, alternative: str) -> None:
+def picture(png: bytes, caption: str, alternative: str) -> str:
     url = "data:image/png;base64," + base64.b64encode(png).decode()
-    st.html(
-        f'<figure style="margin:0"><img src="{url}" alt="{alternative}" width="196" height="196" '
-        f'style="image-rendering:pixelated;border-radius:.5rem"><figcaption>{caption}</figcaption></figure>'
-    )
+    style = "width:100%; height:auto; border-radius:.5rem; image-rendering:pixelated"
+    image = f'<img src="{url}" alt="{alternative}" style="{style}">'
+    return f'<figure style="flex:1">{image}<figcaption>{caption}</figcaption></figure>'
 
 
-def show_probabilities(probabilities: list[float]) -> None:
+def show_probabilities(probabilities: list[float], best: int) -> None:
     data = pd.DataFrame({"digit": range(10), "probability": probabilities})
-    bars = alt.Chart(data, title="Probability of each digit", height=220).encode(
-        alt.Y("digit:O", title="digit"),
-        alt.X("probability:Q", title="probability", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+    base = alt.Chart(data, title="Probability of each digit", height=240).encode(
+        alt.X("digit:O", title="digit", axis=alt.Axis(labelAngle=0)),
+        alt.Y("probability:Q", title="probability", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
     )
+    shade = alt.condition(alt.datum.digit == best, alt.value(1), alt.value(0.5))
+    bars = base.mark_bar(color=RIGHT).encode(opacity=shade)
+    numbers = base.mark_text(dy=-7, color=ink()).encode(text=alt.Text("probability:Q", format=".0%"))
     words = ", ".join(f"{digit}: {p:.1%}" for digit, p in enumerate(probabilities))
-    chart = bars.mark_bar() + bars.mark_text(align="left", dx=4).encode(text=alt.Text("probability:Q", format=".1%"))
-    st.altair_chart(chart, alt=f"Probability of each digit: {words}")
+    st.altair_chart(bars + numbers, alt=f"Probability of each digit: {words}")

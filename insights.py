@@ -8,11 +8,10 @@ import pandas as pd
 import streamlit as st
 
 import db
-from snapshot import Reader
+from live import Reader, begin, watch
 
-RIGHT, WRONG, QUIET = "#0f8f82", "#d9622b", "#8a8780"  # each with contrast enough on the light and on the dark page
+RIGHT, WRONG, QUIET = "#0b7a6f", "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark page
 FEW = {"confusion": 20, "reliability": 50, "accuracy": 20}  # labelled drawings below which a chart would show noise
-REFRESH = 30  # seconds
 Z = 1.959964  # of the normal distribution, for an interval that holds the true value 95 times in 100
 
 
@@ -23,31 +22,38 @@ class Figures:
     answers: pd.DataFrame
     hours: pd.DataFrame
 
+    def same_as(self, other):
+        return other is not None and self.answers.equals(other.answers) and self.hours.equals(other.hours)
 
-class InsightsReader(Reader):
-    """Counts anew when somebody looks; all visitors of the process share the figures."""
 
-    def _refresh(self, check):
+class Counter(Reader):
+    """The current Figures."""
+
+    def refresh(self, check):
         answers = pd.DataFrame(db.fetch_answers(), columns=["true", "read", "bin", "n", "confidence"])
         hours = pd.DataFrame(db.fetch_hours(), columns=["hour", "n", "labelled", "right"])
-        self.view = Figures(answers, hours.astype({"hour": "datetime64[us, UTC]"}))
+        figures = Figures(answers, hours.astype({"hour": "datetime64[us, UTC]"}))
+        if not figures.same_as(self.view):
+            self.publish(figures)
 
 
 @st.cache_resource(show_spinner=False)
-def get_reader() -> InsightsReader:
-    return InsightsReader("the insights")
+def get_counter() -> Counter:
+    return Counter("the insights")
 
 
-@st.fragment(key="insights", run_every=REFRESH)
 def show_insights() -> None:
-    """Show the figures and charts, and count anew every half minute. Waits at most half a second for the database."""
-    reader = get_reader()
-    figures = reader.look(max_age=REFRESH / 2)
-    st.subheader("Insights", anchor=False)
-    if reader.problem:
-        st.info(reader.problem, icon=":material/cloud_off:")
+    """Show the figures and charts, and keep them current. Waits at most half a second for the database."""
+    show_figures()
+    watch("insights", get_counter(), seconds=10)
+
+
+@st.fragment(key="insights")
+def show_figures() -> None:
+    counter = get_counter()
+    figures = begin("insights", counter, max_age=5)
     if figures is None:
-        st.caption("" if reader.problem else "Counting …")
+        st.caption("" if counter.problem else "Counting …")
         return
     total, labelled, right = (int(figures.hours[name].sum()) for name in ("n", "labelled", "right"))
     if not total:
@@ -69,16 +75,22 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     return (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
 
 
+def ink() -> str:
+    """The colour of text in a chart: unlike axes and titles, it does not follow the theme by itself."""
+    return "#f0ede8" if st.context.theme.type == "dark" else "#211f1c"
+
+
 def show_numbers(total: int, labelled: int, right: int) -> None:
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         st.metric("Drawings", f"{total:,}", width="content")
         st.metric("Labelled", f"{labelled:,}", width="content")
-        if labelled:
-            low, high = wilson(right, labelled)
-            st.metric("Read right, of the labelled", f"{right / labelled:.1%}", width="content")
-            st.metric("95 % interval", f"{low:.1%} – {high:.1%}", width="content", help="Wilson's score interval")
-        else:
-            st.metric("Read right", "–", width="content")
+        st.metric("Read right", f"{right / labelled:.1%}" if labelled else "–", width="content")
+    if labelled:
+        low, high = wilson(right, labelled)
+        st.caption(
+            f"{right:,} of {labelled:,} labelled drawings were read right. With 95 % confidence the accuracy on such "
+            f"drawings is between {low:.1%} and {high:.1%} (Wilson interval)."
+        )
 
 
 def too_few(chart: str, name: str, labelled: int) -> bool:
@@ -115,9 +127,10 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
         alt.Color("right:N", scale=alt.Scale(domain=[True, False], range=[RIGHT, WRONG]), legend=None),
         # A mistake in a hundred must be seen, so the shade follows the root of the share.
         alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.15, 1]), legend=None),
-        stroke=alt.condition(picked, alt.value("currentColor"), alt.value(None), empty=False),
+        stroke=alt.condition(picked, alt.value(ink()), alt.value(None), empty=False),
     )
-    text = base.mark_text(fontSize=11).encode(text=alt.Text("n:Q", format=".3~s"))
+    colour = alt.condition("datum.right && datum.share > 0.3", alt.value("#ffffff"), alt.value(ink()))
+    text = base.mark_text(fontSize=11).encode(color=colour, text=alt.Text("n:Q", format=".3~s"))
     chart = (tiles.add_params(picked) + text).properties(title="Confusion matrix: drawings by digit", height=360)
     st.altair_chart(
         chart,
@@ -175,7 +188,9 @@ def show_time(hours: pd.DataFrame, labelled: int) -> None:
         st.caption(f"**Over time**: from two {unit}s with drawings on.")
         return
     left, right = st.columns(2, gap="large")
-    time = alt.X("period:T", title=unit)
+    # Vega-Lite draws bars as wide as the period only if it knows the unit.
+    timeunit = {"hour": "yearmonthdatehours", "day": "yearmonthdate", "week": "yearweek", "month": "yearmonth"}[unit]
+    time = alt.X("period:T", title=unit, timeUnit=timeunit)
     with left:
         scored = periods[periods["labelled"] > 0].copy()
         if not too_few("accuracy", "Accuracy over time", labelled):

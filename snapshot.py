@@ -7,8 +7,6 @@ changed, only replaced: all visitors see the same one, or a part of it.
 
 import base64
 import logging
-import threading
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import db
+from live import Reader
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +24,7 @@ FIRST_PAGE = 500
 PICTURES = 200_000  # of the newest rows; a picture is most of a row, so this bounds the memory of the process
 # How late a write may become visible to us: a save takes up to 7 s, and it bears the time of its app server's clock.
 OVERLAP = timedelta(seconds=60)
-RETRY = 2.0  # seconds between two tries while the database is away
 
-AWAY = "The database cannot be read right now. This comes back by itself."
 ORDER = [("created_at", "descending"), ("id", "descending")]
 SCHEMA = pa.schema(
     {
@@ -44,10 +41,9 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The table as it was at one moment. A new version has other rows, or more of them."""
+    """The table as it was at one moment."""
 
     table: pa.Table = field(default_factory=SCHEMA.empty_table)
-    version: int = 0
     complete: bool = False  # False while older rows are still being read
 
     def counts(self):
@@ -57,81 +53,21 @@ class View:
         return len(verdict), len(verdict) - verdict.null_count, right
 
 
-class Reader:
-    """What a thread of its own reads from the database, when somebody looks at it.
-
-    A subclass reads in `_refresh(check)` and keeps what visitors see in `view`.
-    """
-
-    view = None
-
-    def __init__(self, name):
-        self.problem = None  # None, or a sentence for visitors
-        self._turn = threading.Condition()
-        self._asked = self._answered = 0
-        self._check = False
-        self._fresh = float("-inf")  # monotonic time at which the last refresh began
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    def look(self, max_age=0.0, patience=0.5, check=False):
-        """Return a view no older than `max_age` seconds, or the last there is once `patience` seconds are over.
-
-        It never waits for a database that is known to be away. check: leave no doubt, whatever it costs.
-        """
-        with self._turn:
-            if check or time.monotonic() - self._fresh > max_age:
-                self._asked += 1
-                self._check |= check
-                asked = self._asked
-                self._turn.notify_all()
-                self._turn.wait_for(lambda: self.problem or self._answered >= asked, patience)
-            return self.view
-
-    def _work(self):
-        while True:
-            with self._turn:
-                self._turn.wait_for(lambda: self._asked > self._answered or self._unfinished())
-                asked, check, self._check = self._asked, self._check, False
-                self._fresh = time.monotonic()
-            try:
-                self._refresh(check)
-                problem = None
-            except db.DatabaseError as error:
-                log.warning("%s is not up to date: %s", threading.current_thread().name, error)
-                problem = AWAY
-            except Exception:
-                log.exception("%s is not up to date", threading.current_thread().name)
-                problem = AWAY
-            with self._turn:
-                self._answered, self.problem = asked, problem
-                self._check |= check and problem is not None
-                self._turn.notify_all()
-            if problem:
-                time.sleep(RETRY)
-
-    def _refresh(self, check):
-        raise NotImplementedError
-
-    def _unfinished(self):
-        return False
-
-
 class Snapshot(Reader):
-    """The current View, and the thread that keeps it current.
+    """The current View.
 
     A look with `check` also makes sure that no row is missing and no deleted one left: one count of all rows.
     """
 
     def __init__(self):
-        self.view = View()
         self._since = None  # rows changed before it are all in the view
         self._recent = {}  # id -> updated_at of rows changed since `_since`
-        super().__init__("the history")
+        super().__init__("the history", View())
 
-    def _unfinished(self):
-        return not self.problem and self.view.version and not self.view.complete
+    def unfinished(self):
+        return self.version and not self.view.complete
 
-    def _refresh(self, check):
+    def refresh(self, check):
         if self._since is None:
             self._start()
         before = self.view.counts()
@@ -151,12 +87,12 @@ class Snapshot(Reader):
         last_change = db.fetch_summary()[2] or datetime(1970, 1, 1, tzinfo=UTC)
         rows = db.fetch_page(limit=FIRST_PAGE)
         self._since, self._recent = last_change - OVERLAP, {}
-        self._publish(to_arrow(rows), len(rows) < FIRST_PAGE)
+        self._show(to_arrow(rows), len(rows) < FIRST_PAGE)
 
     def _read_older(self):
         table = self.view.table
         rows = db.fetch_page(self._last(), PAGE, pictures=len(table) < PICTURES)
-        self._publish(pa.concat_tables([table, to_arrow(rows)]), len(rows) < PAGE)
+        self._show(pa.concat_tables([table, to_arrow(rows)]), len(rows) < PAGE)
 
     def _last(self):
         return self.view.table["created_at"][-1].as_py(), self.view.table["id"][-1].as_py()
@@ -169,15 +105,15 @@ class Snapshot(Reader):
             if not self.view.complete:  # what is older than the last page comes with its own page
                 rows = [row for row in rows if (row[1], row[0]) > self._last()]
             if rows:
-                self._publish(merge(self.view.table, to_arrow(rows)), self.view.complete)
+                self._show(merge(self.view.table, to_arrow(rows)), self.view.complete)
         if changes:
             self._since = max(self._since, max(changes.values()) - OVERLAP)
             self._recent = {i: updated_at for i, updated_at in changes.items() if updated_at >= self._since}
 
-    def _publish(self, table, complete):
+    def _show(self, table, complete):
         if table["id"].num_chunks > 64:
             table = table.combine_chunks()
-        self.view = View(table, self.view.version + 1, complete)
+        self.publish(View(table, complete))
 
 
 def to_arrow(rows):

@@ -1,0 +1,130 @@
+"""What the page shows of the database, kept current: a thread reads, and the browser asks for news.
+
+Nobody waits for the database: the thread reads when somebody looks, for all visitors of the process. A component in the
+browser asks for news of a section only while that section is on the screen and no pen is down, and the section is sent
+again only if there is news.
+"""
+
+import logging
+import threading
+import time
+
+import streamlit as st
+
+import db
+
+log = logging.getLogger(__name__)
+
+AWAY = "The database cannot be read right now. This comes back by itself."
+RETRY = 2.0  # seconds between two tries while the database is away
+TICK = """
+export default function ({ data, parentElement, setTriggerValue }) {
+  parentElement.stop?.();  // Streamlit calls this again when it sends the component again
+  let inView = false, penDown = false;
+  const tick = () => { if (inView && !penDown && !document.hidden) setTriggerValue("tick", Date.now()); };
+  const watcher = new IntersectionObserver((entries) => { inView = entries.at(-1).isIntersecting; });
+  const section = document.querySelector(".st-key-" + data.section);
+  if (section) watcher.observe(section);
+  const listeners = new AbortController();
+  const on = (name, handler) => document.addEventListener(name, handler, { capture: true, signal: listeners.signal });
+  on("pointerdown", () => { penDown = true; });
+  on("pointerup", () => { penDown = false; });
+  on("pointercancel", () => { penDown = false; });
+  const timer = setInterval(tick, 1000 * data.seconds);
+  parentElement.stop = () => { clearInterval(timer); watcher.disconnect(); listeners.abort(); };
+  return parentElement.stop;
+}
+"""
+
+
+class Reader:
+    """Reads from the database in a thread of its own, when somebody looks at it.
+
+    A subclass reads in `refresh(check)` and publishes what visitors see.
+    """
+
+    def __init__(self, name, view=None):
+        self.view = view
+        self.version = 0
+        self.problem = None  # None, or a sentence for visitors
+        self._turn = threading.Condition()
+        self._asked = self._answered = 0
+        self._check = False
+        self._fresh = float("-inf")  # monotonic time at which the last refresh began
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def look(self, max_age=0.0, patience=0.5, check=False):
+        """Return a view no older than `max_age` seconds, or the last there is once `patience` seconds are over.
+
+        It never waits for a database that is known to be away. check: leave no doubt, whatever it costs.
+        """
+        with self._turn:
+            if check or time.monotonic() - self._fresh > max_age:
+                self._asked += 1
+                self._check |= check
+                asked = self._asked
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: self.problem or self._answered >= asked, patience)
+            return self.view
+
+    def publish(self, view):
+        self.view = view
+        self.version += 1
+
+    def refresh(self, check):
+        """Read what is new. Raises db.DatabaseError."""
+        raise NotImplementedError
+
+    def unfinished(self):
+        """Whether to refresh again at once."""
+        return False
+
+    def _work(self):
+        while True:
+            with self._turn:
+                self._turn.wait_for(lambda: self._asked > self._answered or not self.problem and self.unfinished())
+                asked, check, self._check = self._asked, self._check, False
+                self._fresh = time.monotonic()
+            try:
+                self.refresh(check)
+                problem = None
+            except db.DatabaseError as error:
+                log.warning("%s: %s", threading.current_thread().name, error)
+                problem = AWAY
+            except Exception:
+                log.exception("%s: not read", threading.current_thread().name)
+                problem = AWAY
+            with self._turn:
+                self._answered, self.problem = asked, problem
+                self._check |= check and problem is not None
+                self._turn.notify_all()
+            if problem:
+                time.sleep(RETRY)
+
+
+@st.cache_resource(show_spinner=False)
+def get_ticker():
+    return st.components.v2.component("tick", js=TICK)
+
+
+@st.fragment
+def watch(section: str, reader: Reader, seconds: float) -> None:
+    """Rerun the fragment `section`, in the container of that key, when `reader` has news for this visitor."""
+
+    def tick() -> None:
+        reader.look(max_age=seconds / 2, patience=0.2)
+        if st.session_state.get(f"{section}_seen") != (reader.version, reader.problem):
+            st.rerun(section)
+
+    get_ticker()(data={"section": section, "seconds": seconds}, key=f"{section}_tick", on_tick_change=tick, height=1)
+
+
+def begin(section: str, reader: Reader, max_age: float):
+    """Show the head of a section, and that the database is away if it is. Returns the view to show."""
+    reader.look(max_age)
+    # Noted before the view is taken: at worst the same is sent once more.
+    st.session_state[f"{section}_seen"] = (reader.version, reader.problem)
+    st.subheader(section.capitalize(), anchor=False)
+    if reader.problem:
+        st.info(reader.problem, icon=":material/cloud_off:")
+    return reader.view
