@@ -1,8 +1,8 @@
 """Augmentation: pure functions on whole batches of pictures, (n, 28, 28) or (n, 56, 56) → the same.
 
 MNIST knows one pen. People draw with any, so half of what the network sees is MNIST drawn again: each digit is thinned
-to its skeleton, once; a picture holds each pixel's distance to that skeleton; and in training that picture is warped and
-drawn with a round pen of random width, then cut, scaled and centred as `utils.preprocess` does it to a canvas.
+to its skeleton, once; a picture holds each pixel's distance to that skeleton; and in training that picture is warped
+and drawn with a round pen of random width, then cut, scaled and centred as `utils.preprocess` does it to a canvas.
 """
 
 import math
@@ -94,7 +94,7 @@ def grid(size: int) -> torch.Tensor:
 
 
 def warp_gray(images: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
-    """(n, 28, 28) float pictures, each turned, slanted, scaled, moved, bent, and its strokes made thinner or thicker."""
+    """(n, 28, 28) float pictures, each turned, slanted, scaled, moved, bent, and made thinner or thicker."""
     n, s = len(images), strength
     zoom = uniform(n, -0.12 * s, 0.12 * s).exp().view(n, 1, 1)
     where = grid(FIELD).view(1, -1, 2) @ (random_affine(n, 12 * s, 0.2 * s, 0.12 * s) * zoom).mT
@@ -118,8 +118,8 @@ def warp_field(fields: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
 def draw(fields: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
     """(n, 56, 56) float distances in fine pixels → (n, 28, 28) float in 0..1, drawn with a round pen.
 
-    radius: (n,) of the pen, in pixels of the finished picture. The drawing with its pen's width is scaled into 20×20 and
-    its centre of mass put on the middle, as `utils.preprocess` does it.
+    radius: (n,) of the pen, in pixels of the finished picture. The drawing with its pen's width is scaled into 20×20
+    and its centre of mass put on the middle, as `utils.preprocess` does it.
     """
     n = len(fields)
     line = fields < 0.9

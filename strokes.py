@@ -49,7 +49,7 @@ def _smooth(points: np.ndarray) -> np.ndarray:
 
 
 def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict]]:
-    """Scribbles, shapes and doodles of our own making, by other formulas than those that the network is trained with."""
+    """Scribbles, shapes and doodles of our own making, by other formulas than those that made the training's."""
     t = np.linspace(0, 2 * np.pi, 120)
     makers = {"scribbles": _scribble, "shapes": _shape, "doodles": _doodle}
     return {name: [{"label": name, "strokes": maker(rng, t)} for _ in range(n)] for name, maker in makers.items()}
