@@ -128,6 +128,11 @@ def save_label(drawing_id, digit):
         raise NoSuchDrawing(f"no drawing {row['id']} in the table: save its prediction before its label")
 
 
+def table_bytes():
+    """How much of the server's disk the table takes, with its indexes. Raises DatabaseError."""
+    return _run(postgres.reads, "SELECT pg_total_relation_size('predictions')")[2][0][0]
+
+
 def fetch_predictions():
     """Return every row, newest first, as a DataFrame with the table's columns; `drawing` and `thumbnail` are PNG bytes.
 

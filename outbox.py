@@ -2,11 +2,16 @@
 
 One outbox serves all sessions of the process. Its single thread writes what was put into it, and tries again, ever more
 slowly, for as long as the database is away. What waits is in memory: it survives the database, not the app.
+
+It is also where what visitors can write is bounded: the size of the table, and each session's strokes (Allowance).
 """
 
 import atexit
+import functools
 import logging
+import os
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -25,6 +30,35 @@ AWAY = (
 FULL = (
     "The database cannot be reached and no more drawings can wait for it: new ones are answered as usual, but not kept."
 )
+TABLE_FULL = "The collection is full: new drawings are answered as usual, but not kept."
+TABLE_LOOK_SECONDS = 60  # between two looks at the size of the table
+
+
+@functools.cache
+def shared():
+    """The outbox of this process.
+
+    Not left to st.cache_resource alone: any browser may ask Streamlit to clear that, and what waits would be forgotten.
+    """
+    return Outbox()
+
+
+class Allowance:
+    """What one session may have written: `burst` strokes at once, and one more each `seconds`. People stay below it."""
+
+    def __init__(self, burst=300, seconds=1.0):
+        self._burst, self._seconds = burst, seconds
+        self._left, self._time = float(burst), time.monotonic()
+
+    def take(self):
+        """Whether one more is allowed; if so, it is taken."""
+        now = time.monotonic()
+        self._left = min(self._burst, self._left + (now - self._time) / self._seconds)
+        self._time = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 @dataclass
@@ -40,17 +74,25 @@ class Outbox:
     """
 
     def __init__(self, first_delay=0.5, max_delay=10.0):
-        self.problem = None  # None, or a sentence for visitors on what is and is not kept
         self._first_delay, self._max_delay = first_delay, max_delay
         self._waiting = OrderedDict()  # drawing_id -> _Waiting, oldest first
         self._saved = OrderedDict()  # drawing_id -> prediction, newest last
         self._lost = OrderedDict()  # drawing_ids that will never be saved in full
         self._changed = threading.Condition()
-        self._table_made = False
+        self._away = False  # the last try failed
+        self._table_made = self._table_full = False
+        self._table_seen = float("-inf")  # when its size was looked at
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
         self._thread.start()
         atexit.register(self.close, 5)  # registered after db's own, so it runs before the server is stopped
+
+    @property
+    def problem(self):
+        """None, or a sentence for visitors on what is and is not kept."""
+        if self._away:
+            return FULL if len(self._waiting) >= MAX_WAITING else AWAY
+        return TABLE_FULL if self._table_full else None
 
     def put_prediction(self, drawing_id, **prediction):
         """Have `db.save_prediction(drawing_id, **prediction)` done; a later one for this drawing replaces it."""
@@ -67,7 +109,7 @@ class Outbox:
         """
         drawing_ids = _ids(drawing_ids)
         with self._changed:
-            self._changed.wait_for(lambda: self.problem or not self._pending(drawing_ids), timeout)
+            self._changed.wait_for(lambda: self._away or not self._pending(drawing_ids), timeout)
             return not self._pending(drawing_ids) and not any(i in self._lost for i in drawing_ids)
 
     def pending(self, drawing_ids):
@@ -76,7 +118,7 @@ class Outbox:
             return self._pending(_ids(drawing_ids))
 
     def lost(self, drawing_ids):
-        """How many of these drawings will never be saved in full: refused by the table, or too many waited."""
+        """How many of these drawings will never be saved in full: refused by the table, or there was no room."""
         with self._changed:
             return sum(i in self._lost for i in _ids(drawing_ids))
 
@@ -97,8 +139,12 @@ class Outbox:
         drawing_id = str(drawing_id)
         with self._changed:
             if drawing_id not in self._waiting and len(self._waiting) >= MAX_WAITING:
-                self._lose(drawing_id, FULL)
-                self.problem = FULL
+                self._lose(drawing_id, "too many drawings wait for the database")
+                return
+            known = drawing_id in self._waiting or drawing_id in self._saved
+            if self._table_full and part == "prediction" and not known:
+                self._lose(drawing_id, "the table has reached its limit, MAX_TABLE_GB")
+                self._changed.notify_all()  # for another look at its size
                 return
             if part == "prediction":  # holds the whole drawing, so nothing of an earlier one is missed
                 self._lost.pop(drawing_id, None)
@@ -106,7 +152,8 @@ class Outbox:
             self._changed.notify_all()
 
     def _lose(self, drawing_id, reason):
-        log.error("drawing %s is not saved: %s", drawing_id, reason)
+        known = isinstance(reason, str | ValueError | db.DatabaseError)
+        log.error("drawing %s is not saved: %s", drawing_id, reason, exc_info=None if known else reason)
         self._lost[drawing_id] = True
         if len(self._lost) > MAX_WAITING:
             self._lost.popitem(last=False)
@@ -115,7 +162,7 @@ class Outbox:
         delay = self._first_delay
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing or not self._table_made)
+                self._changed.wait_for(lambda: self._waiting or self._closing or not self._table_made or self._look())
                 if not self._waiting and self._closing:
                     return
                 last_try = self._closing
@@ -124,6 +171,7 @@ class Outbox:
                 if not self._table_made:
                     db.create_table()  # at once, not at the first drawing: so that a missing database is known
                     self._table_made = True
+                self._look_at_table()
                 if waiting:
                     self._write(drawing_id, waiting)
             except Exception as error:
@@ -136,6 +184,16 @@ class Outbox:
             else:
                 delay = self._first_delay
                 self._recover()
+
+    def _look(self):
+        return self._table_full and time.monotonic() - self._table_seen > TABLE_LOOK_SECONDS
+
+    def _look_at_table(self):
+        if time.monotonic() - self._table_seen > TABLE_LOOK_SECONDS:
+            full = db.table_bytes() > float(os.getenv("MAX_TABLE_GB") or 10) * 1e9
+            if full and not self._table_full:
+                log.error("the table has reached MAX_TABLE_GB: no new drawings are kept until it is raised in .env")
+            self._table_full, self._table_seen = full, time.monotonic()
 
     def _write(self, drawing_id, waiting):
         part = "label" if waiting.prediction is None else "prediction"
@@ -151,7 +209,6 @@ class Outbox:
         except Exception as error:
             if isinstance(error, TRY_AGAIN) and not isinstance(error, db.Refused):
                 raise
-            log.exception("the database will never take this %s", part)
             self._finish(drawing_id, waiting, part, value, lost=error)
             return
         self._finish(drawing_id, waiting, part, value)
@@ -184,20 +241,19 @@ class Outbox:
 
     def _fail(self, error):
         with self._changed:
-            if self.problem is None:
-                log.warning(
-                    "%s; drawings wait and are tried again", error, exc_info=not isinstance(error, db.DatabaseError)
-                )
-            else:
+            if self._away:
                 log.debug("%s", error)
-            self.problem = FULL if len(self._waiting) >= MAX_WAITING else AWAY
+            else:
+                traceback = not isinstance(error, db.DatabaseError)
+                log.warning("%s; drawings wait and are tried again", error, exc_info=traceback)
+            self._away = True
             self._changed.notify_all()
 
     def _recover(self):
         with self._changed:
-            if self.problem is not None:
+            if self._away:
                 log.warning("the database is back; %d drawings are being saved", len(self._waiting))
-                self.problem = None
+            self._away = False
 
 
 def _ids(drawing_ids):

@@ -2,8 +2,11 @@
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -195,7 +198,7 @@ def test_only_so_many_drawings_may_wait_and_the_rest_are_said_to_be_lost(box, db
     for drawing_id in ids:
         box.put_prediction(drawing_id, **prediction)
     assert box.lost(ids) == 2
-    assert box.problem == outbox.FULL
+    until(lambda: box.problem == outbox.FULL)
     box.put_label(ids[0], 3)  # of one that waits: there is always room for it
     away(False)
     until(lambda: not box.pending(ids))
@@ -203,6 +206,49 @@ def test_only_so_many_drawings_may_wait_and_the_rest_are_said_to_be_lost(box, db
     assert not box.wait(ids, 0)
     box.put_prediction(ids[6], **prediction)  # its next stroke brings the whole drawing
     assert box.wait([ids[6]], 10)
+
+
+def test_a_table_at_its_limit_takes_no_new_drawing_but_finishes_those_it_has(db, prediction, monkeypatch):
+    monkeypatch.setattr(outbox, "TABLE_LOOK_SECONDS", 0)
+    box = Outbox()
+    old, new = str(uuid.uuid4()), str(uuid.uuid4())
+    box.put_prediction(old, **prediction)
+    assert box.wait([old], 10)
+    monkeypatch.setenv("MAX_TABLE_GB", "0")
+    box.put_prediction(old, **prediction | {"digit": 1})
+    until(lambda: box.problem)
+    box.put_prediction(new, **prediction)
+    box.put_label(old, 1)
+    assert box.problem == outbox.TABLE_FULL
+    assert box.lost([new, old]) == 1
+    assert box.wait([old], 10)
+    assert db.fetch_predictions()[["id", "true_label"]].values.tolist() == [[old, 1]]
+    monkeypatch.setenv("MAX_TABLE_GB", "1")
+    box.put_prediction(new, **prediction)  # refused still, and the cause of another look
+    until(lambda: not box.problem)
+    box.put_prediction(new, **prediction)
+    assert box.wait([new], 10)
+    box.close(10)
+
+
+def test_a_session_that_writes_faster_than_people_draw_is_held_back():
+    allowance = outbox.Allowance(burst=50, seconds=3600)
+    assert [allowance.take() for _ in range(60)] == [True] * 50 + [False] * 10
+    patient = outbox.Allowance(burst=1, seconds=0.01)
+    until(patient.take)
+    until(patient.take)
+
+
+def test_the_outbox_of_the_process_survives_the_clearing_of_streamlits_caches():
+    """Any browser may send that request. What waits in a forgotten outbox would be called saved."""
+    code = """
+import outbox, streamlit as st
+get = st.cache_resource(outbox.shared)
+before = get()
+st.cache_resource.clear()
+assert get() is before
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(outbox.__file__).parent, check=True)
 
 
 def test_closing_writes_what_still_waits(db, prediction):
