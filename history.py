@@ -36,9 +36,9 @@ def show_history(own_ids, put_label) -> None:
     """Show the history and keep it current.
 
     own_ids: the ids of this visitor's own drawings, the only ones that can be labelled here; put_label(id, digit) does
-    it. Waits at most half a second for the database.
+    it. Waits for the database at most a second, and not at all if that is known to be away.
     """
-    get_snapshot().look(check=True)
+    get_snapshot().look(patience=1, check=True)
     show_table(own_ids, put_label)
     watch("history", get_snapshot(), seconds=3)
 
@@ -56,7 +56,7 @@ def show_table(own_ids, put_label) -> None:
         return
     accuracy = f" · {right / labelled:.1%} of them read right" if labelled else ""
     reading = "" if view.complete else " · reading older ones …"
-    st.caption(f"{rows:,} drawings · {labelled:,} labelled{accuracy}{reading}")
+    st.caption(f"{rows:,} drawing{'s' * (rows != 1)} · {labelled:,} labelled{accuracy}{reading}")
     table = show_filters(view)
     # A new key for each table sent: a press names a row by its place, so on an older table it must not find a button.
     state.history_sent = state.get("history_sent", 0) + 1

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 AWAY = "The database cannot be read right now. This comes back by itself."
 RETRY = 2.0  # seconds between two tries while the database is away
+SILENT = 5.0  # seconds after which a database that has not answered is said to be away
 TICK = """
 export default function ({ data, parentElement, setTriggerValue }) {
   parentElement.stop?.();  // Streamlit calls this again when it sends the component again
@@ -49,7 +50,7 @@ class Reader:
         self.problem = None  # None, or a sentence for visitors
         self._turn = threading.Condition()
         self._asked = self._answered = 0
-        self._check = False
+        self._check = self._busy = False
         self._fresh = float("-inf")  # monotonic time at which the last refresh began
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
@@ -59,7 +60,10 @@ class Reader:
         It never waits for a database that is known to be away. check: leave no doubt, whatever it costs.
         """
         with self._turn:
-            if check or time.monotonic() - self._fresh > max_age:
+            age = time.monotonic() - self._fresh
+            if self._busy and age > SILENT:
+                self.problem = AWAY
+            if check or age > max_age:
                 self._asked += 1
                 self._check |= check
                 asked = self._asked
@@ -83,8 +87,8 @@ class Reader:
         while True:
             with self._turn:
                 self._turn.wait_for(lambda: self._asked > self._answered or not self.problem and self.unfinished())
-                asked, check, self._check = self._asked, self._check, False
-                self._fresh = time.monotonic()
+                asked, check = self._asked, self._check
+                self._check, self._busy, self._fresh = False, True, time.monotonic()
             try:
                 self.refresh(check)
                 problem = None
@@ -95,7 +99,7 @@ class Reader:
                 log.exception("%s: not read", threading.current_thread().name)
                 problem = AWAY
             with self._turn:
-                self._answered, self.problem = asked, problem
+                self._answered, self.problem, self._busy = asked, problem, False
                 self._check |= check and problem is not None
                 self._turn.notify_all()
             if problem:

@@ -1,0 +1,466 @@
+"""The history: the shared copy of the table on a real server, the views, and the page in a real browser."""
+
+import base64
+import io
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from browser import Visitor, open_browser, placed, serve
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.testing.v1 import AppTest
+
+import export
+import history
+import postgres
+import snapshot
+from snapshot import Snapshot, View, merge, to_arrow
+
+NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+SEVEN = placed([[(0.15, 0.05), (0.85, 0.04), (0.42, 0.98)]])
+
+
+def drawing(x=60, y=40):
+    """A PNG of the canvas with a seven whose corner is at (x, y)."""
+    image = Image.new("L", (280, 280))
+    ImageDraw.Draw(image).line([(x, y), (x + 120, y), (x + 50, y + 180)], fill=255, width=20, joint="curve")
+    image.save(buffer := io.BytesIO(), format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def save(db):
+    """Saves a drawing that was begun `minute` minutes after noon, labelled if `label` is given. Returns its id."""
+
+    def row(minute, digit=7, label=None, confidence=0.9, png=None, drawing_id=None):
+        drawing_id = drawing_id or str(uuid.uuid4())
+        probabilities = [(1 - confidence) / 9] * 10
+        probabilities[digit] = confidence
+        db.save_prediction(
+            drawing_id,
+            created_at=NOON + timedelta(minutes=minute),
+            digit=digit,
+            confidence=confidence,
+            probabilities=probabilities,
+            not_a_digit=0.01,
+            drawing=png or drawing(),
+            model_version="0123456789ab",
+        )
+        if label is not None:
+            db.save_label(drawing_id, label)
+        return drawing_id
+
+    return row
+
+
+def until(condition, seconds=20):
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def ids(view):
+    return view.table["id"].to_pylist()
+
+
+def pixels(url):
+    kind, data = url.split(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"), dtype=float)
+
+
+# --- the shared copy ---------------------------------------------------------------------------------------------
+
+
+def test_the_newest_drawing_is_first_whenever_it_was_saved(save):
+    middle, newest, oldest = save(5), save(9, label=7), save(1, label=2)
+    view = Snapshot().look(patience=20)
+    assert ids(view) == [newest, middle, oldest]
+    assert view.table["verdict"].to_pylist() == ["right", None, "wrong"]
+    assert view.counts() == (3, 2, 1)
+    assert view.complete
+
+
+def test_a_thumbnail_shows_its_drawing_small(save):
+    save(1, png=drawing(x=20, y=20))
+    save(2, png=drawing(x=120, y=60))
+    right, left = (pixels(url) for url in Snapshot().look(patience=20).table["picture"].to_pylist())
+    assert right.shape == left.shape == (28, 28)
+    for small, png in ((left, drawing(x=20, y=20)), (right, drawing(x=120, y=60))):
+        large = np.asarray(Image.open(io.BytesIO(png)).resize((28, 28), Image.Resampling.BOX), dtype=float)
+        assert np.abs(small - large).mean() < 8
+
+
+def test_a_row_that_came_without_a_thumbnail_gets_one(save):
+    save(1)
+    postgres.writes.run("UPDATE predictions SET thumbnail = NULL")
+    (url,) = Snapshot().look(patience=20).table["picture"].to_pylist()
+    assert pixels(url).shape == (28, 28)
+
+
+def test_a_drawing_that_cannot_be_read_has_no_thumbnail_and_harms_no_other(db, save, prediction):
+    good = save(1)
+    db.save_prediction(bad := str(uuid.uuid4()), **prediction)
+    table = Snapshot().look(patience=20).table
+    pictures = dict(zip(table["id"].to_pylist(), table["picture"].to_pylist(), strict=True))
+    assert pictures[bad] is None
+    assert pictures[good]
+
+
+def test_a_second_visitor_costs_no_second_read_of_the_table(db, save, monkeypatch):
+    save(1)
+    pages = []
+    fetch_page = db.fetch_page
+    monkeypatch.setattr(db, "fetch_page", lambda *a, **k: pages.append(1) or fetch_page(*a, **k))
+    shared = Snapshot()
+    first = shared.look(patience=20, check=True)
+    second = shared.look(patience=20, check=True)
+    assert len(pages) == 1
+    assert second is first
+
+
+def test_what_was_saved_since_is_there_at_the_next_look(db, save):
+    shared = Snapshot()
+    assert shared.look(patience=20).counts() == (0, 0, 0)
+    one = save(1)
+    assert ids(shared.look(patience=20)) == [one]
+    two = save(2, digit=3)
+    assert ids(shared.look(patience=20)) == [two, one]
+    db.save_label(one, 7)
+    assert shared.look(patience=20).counts() == (2, 1, 1)
+    save(2, digit=5, drawing_id=two)
+    assert shared.look(patience=20).table["digit"].to_pylist() == [5, 7]
+
+
+def test_a_row_that_becomes_visible_late_is_not_missed(save):
+    shared = Snapshot()
+    save(1)
+    shared.look(patience=20)
+    late = save(2)
+    half_a_minute = "UPDATE predictions SET updated_at = updated_at - interval '30 s' WHERE id = %(id)s"
+    postgres.writes.run(half_a_minute, {"id": late})
+    assert ids(shared.look(patience=20))[0] == late
+
+
+def test_a_deleted_row_is_gone_when_a_page_is_opened(save):
+    kept, deleted = save(1), save(2)
+    shared = Snapshot()
+    assert ids(shared.look(patience=20)) == [deleted, kept]
+    postgres.writes.run("DELETE FROM predictions WHERE id = %(id)s", {"id": deleted})
+    assert ids(shared.look(patience=20, check=True)) == [kept]
+
+
+def test_older_rows_follow_page_by_page_and_none_is_missed_or_doubled(db, save, monkeypatch):
+    monkeypatch.setattr(snapshot, "PAGE", 4)
+    monkeypatch.setattr(snapshot, "FIRST_PAGE", 2)
+    rows = [save(i // 3) for i in range(15)]  # three of each minute
+    fetch_page = db.fetch_page
+
+    def page_while_people_go_on(before=None, *more, **how):
+        if before:
+            db.save_label(rows[0], 7)  # of the last page
+            save(60)
+        return fetch_page(before, *more, **how)
+
+    monkeypatch.setattr(db, "fetch_page", page_while_people_go_on)
+    shared = Snapshot()
+    shared.look(patience=20)
+    until(lambda: shared.view.complete)
+    view = shared.look(patience=20)
+    expected = db.fetch_predictions()
+    assert ids(view) == expected["id"].tolist()
+    assert view.counts()[1] == 1
+
+
+def test_pictures_are_kept_of_the_newest_rows_only(save, monkeypatch):
+    monkeypatch.setattr(snapshot, "PAGE", 4)
+    monkeypatch.setattr(snapshot, "FIRST_PAGE", 4)
+    monkeypatch.setattr(snapshot, "PICTURES", 8)
+    for i in range(12):
+        save(i)
+    shared = Snapshot()
+    shared.look(patience=20)
+    until(lambda: shared.view.complete)
+    assert [picture is not None for picture in shared.view.table["picture"].to_pylist()] == [True] * 8 + [False] * 4
+
+
+def test_the_last_copy_stays_while_the_database_is_away_and_goes_on_afterwards(save, monkeypatch, server, folder):
+    one = save(1)
+    shared = Snapshot()
+    shared.look(patience=20)
+    monkeypatch.setenv("POSTGRES_HOST", str(folder / "nowhere"))
+    postgres.reads.close()
+    assert ids(shared.look(patience=20)) == [one]
+    assert shared.problem.startswith("The database cannot be read")
+    monkeypatch.setenv("POSTGRES_HOST", server["POSTGRES_HOST"])
+    two = save(2)
+    until(lambda: ids(shared.look()) == [two, one])
+    assert shared.problem is None
+
+
+rows = some.tuples(
+    some.integers(0, 40).map(lambda i: str(uuid.UUID(int=i))),
+    some.integers(0, 9),
+    some.none() | some.integers(0, 9),
+)
+
+
+@given(some.lists(rows, unique_by=lambda row: row[0]), some.lists(rows, min_size=1, unique_by=lambda row: row[0]))
+@settings(max_examples=200, deadline=None)
+def test_merging_news_is_the_same_as_reading_the_table_anew(old, news):
+    def whole(row):  # several drawings begin in the same minute
+        drawing_id, digit, label = row
+        return drawing_id, NOON + timedelta(minutes=uuid.UUID(drawing_id).int // 3), NOON, digit, 0.5, label, None
+
+    anew = {row[0]: row for row in old} | {row[0]: row for row in news}
+    expected = to_arrow([whole(row) for row in anew.values()])
+    assert merge(to_arrow([whole(row) for row in old]), to_arrow([whole(row) for row in news])).equals(expected)
+
+
+# --- the download ------------------------------------------------------------------------------------------------
+
+
+def test_pandas_reads_the_download_back_with_the_drawings(save, monkeypatch, db):
+    monkeypatch.setattr(export, "_last", (float("-inf"), b""))
+    monkeypatch.setattr(export, "PAGE", 2)
+    for i in range(5):
+        save(i, digit=i, label=3 if i % 2 else None, png=drawing(x=20 + 10 * i))
+    frame = pd.read_csv(io.BytesIO(export.export_csv()), parse_dates=["created_at"], dtype={"true_label": "Int64"})
+    table = db.fetch_predictions()
+    assert frame["id"].tolist() == table["id"].tolist()
+    assert frame["created_at"].tolist() == table["created_at"].tolist()
+    assert frame["true_label"].equals(table["true_label"])
+    assert [base64.b64decode(text) for text in frame["drawing_png_base64"]] == table["drawing"].tolist()
+    assert np.allclose(frame[[f"p{i}" for i in range(10)]], table["probabilities"].tolist())
+
+
+# --- the views ---------------------------------------------------------------------------------------------------
+
+
+def page():
+    import streamlit as st
+
+    import db
+    from history import show_history
+
+    with st.container(key="history"):
+        show_history(st.session_state.setdefault("own_ids", set()), db.save_label)
+
+
+@pytest.fixture
+def open_page(db):
+    """Opens the history for a visitor with these drawings of their own."""
+
+    def run(*own_ids):
+        at = AppTest.from_function(page, default_timeout=30)
+        at.session_state["own_ids"] = set(own_ids)
+        until(lambda: not any("Reading" in c.value or "older" in c.value for c in at.run().caption))
+        assert not at.exception
+        return at
+
+    return run
+
+
+def shown(at):
+    return at.dataframe[0].value
+
+
+def test_an_empty_history_says_what_to_expect(open_page):
+    at = open_page()
+    assert not at.dataframe
+    assert at.caption[0].value == "No drawings yet: yours will be the first."
+
+
+def test_the_head_counts_and_the_filters_narrow_the_table(open_page, save):
+    save(1, digit=7, label=7)
+    save(2, digit=1, label=7)
+    save(3, digit=7)
+    save(4, digit=4, label=4)
+    at = open_page()
+    assert at.caption[0].value == "4 drawings · 3 labelled · 66.7% of them read right"
+    assert shown(at)["digit"].tolist() == [4, 7, 1, 7]
+    at.segmented_control(key="history_show").set_value("Mistakes").run()
+    assert shown(at)[["digit", "label", "verdict"]].values.tolist() == [[1, 7, "wrong"]]
+    at.segmented_control(key="history_show").set_value("Unlabelled").run()
+    assert shown(at)["digit"].tolist() == [7]
+    at.segmented_control(key="history_show").set_value("All")
+    at.selectbox(key="history_digit").set_value(7).run()
+    assert shown(at)["digit"].tolist() == [7, 1, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("12:02", [2]),
+        ("2026-03-04", [3, 2, 1]),
+        ("wednesday march", [3, 2, 1]),
+        ("4", [3]),
+        ("wrong", [3]),
+        ("unlabelled 7", [1]),
+        ("thursday", []),
+    ],
+)
+def test_the_search_finds_days_times_digits_and_verdicts(open_page, save, text, minutes):
+    save(1, digit=7)
+    save(2, digit=1, label=1)
+    save(3, digit=9, label=4)
+    at = open_page()
+    at.text_input(key="history_search").set_value(text).run()
+    assert not at.exception
+    assert [when.minute for when in shown(at)["created_at"]] == minutes
+
+
+def test_a_drawing_is_found_by_the_start_of_its_number(open_page, save):
+    save(1, drawing_id="aaaaaaaa-0000-4000-8000-000000000000")
+    save(2, drawing_id="bbbbbbbb-0000-4000-8000-000000000000")
+    at = open_page()
+    at.text_input(key="history_search").set_value("AAAAaa").run()
+    assert [when.minute for when in shown(at)["created_at"]] == [1]
+
+
+def test_a_closer_look_shows_both_pictures_and_all_probabilities(open_page, save):
+    picked = save(1, digit=7, label=1, confidence=0.75)
+    at = open_page()
+    at.session_state["history_pick"] = picked
+    at.run()
+    assert at.markdown[0].value == "Read as **7** with a confidence of **75.0%**, labelled **1**: wrong."
+    figures = next(h.value for h in at.get("html") if "<figure" in h.value)
+    assert base64.b64encode(drawing()).decode() in figures
+    assert "what the network saw" in figures
+    chart = at.get("vega_lite_chart")[0].proto
+    assert "7: 75.0%" in chart.alt
+    assert not at.exception
+
+
+def test_only_ones_own_drawing_can_be_labelled(open_page, save, db):
+    own, foreign = save(1), save(2)
+    at = open_page(own)
+    at.session_state["history_pick"] = foreign
+    at.run()
+    assert not at.get("pills") and not at.get("button_group")[1:]
+    at.session_state["history_pick"] = own
+    at.run()
+    at.pills(key=f"relabel-{own}").set_value(3).run()
+    labels = db.fetch_predictions().set_index("id")["true_label"]
+    assert labels[own] == 3
+    assert pd.isna(labels[foreign])
+
+
+def test_the_server_refuses_a_label_for_a_foreign_drawing_whatever_the_browser_sends(monkeypatch):
+    written = []
+    monkeypatch.setattr(history.st, "session_state", {"relabel": 3})
+    history.relabel("relabel", "foreign", {"own"}, lambda *label: written.append(label))
+    assert written == []
+    history.relabel("relabel", "own", {"own"}, lambda *label: written.append(label))
+    assert written == [("own", 3)]
+
+
+def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
+    picked = type("State", (dict,), {"__setattr__": dict.__setitem__})(press={"row": 1, "label": "Look"})
+    monkeypatch.setattr(history.st, "session_state", picked)
+    history.pick("press", pa.chunked_array([["a"], ["b", "c"]]))
+    assert picked["history_pick"] == "b"
+    picked["press"]["row"] = 3
+    history.pick("press", pa.chunked_array([["a"], ["b", "c"]]))
+    assert picked["history_pick"] == "b"
+
+
+def test_visitors_with_the_same_filter_share_its_rows(save):
+    save(1, label=1)
+    view = View(Snapshot().look(patience=20).table, True)
+    assert history.filtered(view, "wrong", None, None) is history.filtered(view, "wrong", None, None)
+    assert history.filtered(view, None, None, None) is view.table
+
+
+# --- in the browser ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    with serve(**server) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_browser() as browser:
+        yield browser
+
+
+def cells(visitor):
+    """The texts of the table's first row, as a screen reader finds them."""
+    return visitor.at("history").locator("[data-testid=stDataFrame] tbody tr").first.locator("td").all_inner_texts()
+
+
+def look(visitor, row=0):
+    """Press the button of a row."""
+    table = visitor.at("history").get_by_test_id("stDataFrame")
+    table.scroll_into_view_if_needed()
+    visitor.page.wait_for_timeout(300)
+    box = table.bounding_box()
+    visitor.page.mouse.click(box["x"] + 110, box["y"] + 37 + 40 * row + 20)
+    return visitor.page.get_by_role("dialog")
+
+
+def test_another_visitors_drawing_and_label_show_up_without_a_reload(chromium, url, db):
+    tall = {"viewport": {"width": 1280, "height": 1600}}
+    with Visitor(chromium, url, **tall) as one, Visitor(chromium, url, **tall) as other:
+        expect(other.at("history")).to_contain_text("No drawings yet")
+        one.draw(SEVEN)
+        one.answer()
+        expect(other.at("history")).to_contain_text("1 drawing ·", timeout=15_000)
+        one.label(7)
+        expect(other.at("history")).to_contain_text("1 labelled", timeout=15_000)
+
+
+def test_a_stroke_sends_nothing_of_the_history(chromium, url, db, save):
+    for i in range(30):
+        save(i)
+    messages = []
+
+    def listen(page):
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda data: messages.append(data)))
+
+    with Visitor(chromium, url, before=listen, viewport={"width": 1280, "height": 500}) as visitor:
+        expect(visitor.at("history")).to_contain_text("30 drawings")
+        sent = [ForwardMsg.FromString(m) for m in messages]
+        assert any(m.delta.new_element.WhichOneof("type") == "dataframe" for m in sent)  # so that we would see it
+        messages.clear()
+        visitor.draw(SEVEN)
+        visitor.answer()
+        visitor.page.wait_for_timeout(500)
+        kinds = {ForwardMsg.FromString(m).delta.new_element.WhichOneof("type") for m in messages}
+        assert kinds and not kinds & {"dataframe", "vega_lite_chart"}
+
+
+def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db):
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}, timezone_id="Asia/Tokyo") as visitor:
+        visitor.draw(SEVEN)
+        visitor.answer()
+        visitor.clear()
+        expect(visitor.at("history")).to_contain_text("1 drawing ·", timeout=15_000)
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("not labelled")
+        expect(dialog.get_by_role("img", name="28 by 28")).to_be_visible()
+        dialog.get_by_role("radio", name="3", exact=True).click()
+        until(lambda: db.fetch_predictions()["true_label"].fillna(-1).tolist() == [3])
+        expect(dialog).to_contain_text("labelled 3")
+        visitor.page.keyboard.press("Escape")
+        expect(visitor.at("history")).to_contain_text("1 labelled", timeout=15_000)
+        row = db.fetch_predictions().iloc[0]
+        local = row["created_at"].tz_convert("Asia/Tokyo")
+        assert f"{local:%H:%M}" in " ".join(cells(visitor))
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as stranger:
+        dialog = look(stranger)
+        expect(dialog).to_contain_text("labelled 3")
+        expect(dialog.get_by_role("radio")).to_have_count(0)

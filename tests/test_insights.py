@@ -1,0 +1,167 @@
+"""Insights: what the database counts, and what the charts say of it."""
+
+import json
+import math
+import time
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import insights
+import postgres
+
+NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+
+
+def page():
+    import streamlit as st
+
+    from insights import show_insights
+
+    with st.container(key="insights"):
+        show_insights()
+
+
+@pytest.fixture
+def fill(db):
+    """Puts drawings into the table: (how many, predicted digit, true label or None, confidence, hours after noon)."""
+
+    def rows(*groups):
+        for n, digit, label, confidence, hour in groups:
+            created_at = NOON + timedelta(hours=hour)
+            postgres.writes.run(
+                """
+                INSERT INTO predictions (id, created_at, predicted_digit, confidence, probabilities, not_a_digit,
+                                         true_label, labelled_at, drawing, model_version)
+                SELECT gen_random_uuid(), %(created_at)s + i * interval '1 ms', %(digit)s, %(confidence)s,
+                       array_fill(0.1::float8, ARRAY[10]), 0, %(label)s::smallint,
+                       CASE WHEN %(label)s IS NOT NULL THEN %(created_at)s END, '\\x89', 'x'
+                FROM generate_series(1, %(n)s) AS i
+                """,
+                {"n": n, "digit": digit, "label": label, "confidence": confidence, "created_at": created_at},
+            )
+
+    return rows
+
+
+@pytest.fixture
+def open_page():
+    def run():
+        deadline = time.monotonic() + 20
+        while True:
+            insights.get_counter().look(patience=20)
+            at = AppTest.from_function(page, default_timeout=30).run()
+            assert not at.exception
+            if not any("Counting" in caption.value for caption in at.caption):
+                return at
+            assert time.monotonic() < deadline, "still counting"
+
+    return run
+
+
+def texts(at):
+    return " ".join(caption.value for caption in at.caption)
+
+
+def charts(at):
+    """Title -> (specification, alternative text) of each chart."""
+    protos = [element.proto for element in at.get("vega_lite_chart")]
+    specs = [(json.loads(proto.spec), proto.alt) for proto in protos]
+    return {spec["title"]: (spec, alternative) for spec, alternative in specs}
+
+
+def test_an_empty_table_gives_a_sentence_and_no_chart(db, open_page):
+    at = open_page()
+    assert "Nothing to count yet" in texts(at)
+    assert not charts(at) and not at.metric
+
+
+def test_few_rows_give_sentences_instead_of_noise(fill, open_page):
+    fill((3, 7, 7, 0.9, 0), (1, 7, None, 0.9, 0))
+    at = open_page()
+    assert [metric.value for metric in at.metric] == ["4", "3", "100.0%"]
+    assert not charts(at)
+    for name in ("Confusion matrix", "Reliability", "Over time"):
+        assert f"**{name}**" in texts(at)
+    assert "from 20 labelled drawings on; there are 3" in texts(at)
+
+
+def test_the_database_counts_what_was_read_right_and_wrong(fill, open_page):
+    fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 1), (10, 4, 9, 0.6, 30), (25, 1, None, 0.99, 30))
+    at = open_page()
+    assert [metric.value for metric in at.metric] == ["125", "100", "90.0%"]
+    assert "between 82.6% and 94.5%" in texts(at)
+    drawn = charts(at)
+    assert set(drawn) == {
+        "Confusion matrix: drawings by digit",
+        "Reliability: is 90 % right nine times in ten?",
+        "Accuracy by hour, with its 95 % interval",
+        "Drawings by hour",
+    }
+    assert "9 read as 4 (10×)" in drawn["Confusion matrix: drawings by digit"][1]
+    assert drawn["Reliability: is 90 % right nine times in ten?"][1].endswith(
+        "at 60%, 0% right of 10; at 70%, 100% right of 30; at 90%, 100% right of 60."
+    )
+    assert "from 100%" in drawn["Accuracy by hour, with its 95 % interval"][1]
+    assert "125 in all" in drawn["Drawings by hour"][1]
+
+
+def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_page):
+    fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 30))
+
+    def titles(spec):
+        layers = spec.get("layer", [spec])
+        for channel in ("x", "y"):
+            found = {layer["encoding"][channel].get("title") for layer in layers if channel in layer["encoding"]}
+            assert found - {None}, f"{spec['title']}: no title on {channel}"
+
+    drawn = charts(open_page())
+    assert len(drawn) == 4
+    for spec, alternative in drawn.values():
+        titles(spec)
+        assert len(alternative) > 30
+
+
+def test_a_picked_cell_filters_the_history_and_a_second_press_shows_all(monkeypatch):
+    state = type("State", (dict,), {"__getattr__": dict.__getitem__, "__setattr__": dict.__setitem__})()
+    monkeypatch.setattr(insights.st, "session_state", state)
+    reruns = []
+    monkeypatch.setattr(insights.st, "rerun", reruns.append)
+    state["insights_confusion"] = {"selection": {"cell": [{"true": 9, "read": 4}]}}
+    insights.pick_cell()
+    assert state["history_pair"] == (9, 4)
+    state["insights_confusion"] = {"selection": {"cell": []}}
+    insights.pick_cell()
+    assert state["history_pair"] is None
+    assert reruns == [["history", "insights"]] * 2
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (90, 100), (1, 2), (58_278, 59_903)])
+def test_the_bounds_are_the_shares_from_which_the_one_seen_is_just_possible(right, n):
+    for bound in insights.wilson(right, n):  # the score test's own equation, which Wilson's interval solves
+        assert abs(right / n - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / n), abs=1e-9)
+
+
+def test_the_wilson_interval_holds_the_truth_95_times_in_100():
+    n, p = 40, 0.9
+    weight = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+    covered = sum(w for k, w in enumerate(weight) if insights.wilson(k, n)[0] <= p <= insights.wilson(k, n)[1])
+    assert 0.92 < covered < 0.98
+
+
+@pytest.mark.parametrize(("days", "unit"), [(1, "hour"), (20, "day"), (300, "week"), (2000, "month")])
+def test_the_periods_fit_the_span_and_lose_nothing(days, unit):
+    hours = pd.DataFrame({"hour": pd.date_range(NOON, periods=24 * days + 1, freq="h")})
+    hours = hours.assign(n=2, labelled=1, right=1)
+    found, periods = insights.by_period(hours, "America/New_York")
+    assert found == unit
+    assert 2 <= len(periods) <= 110
+    assert periods["n"].sum() == hours["n"].sum()
+
+
+def test_a_day_begins_at_the_visitors_midnight():
+    hours = pd.DataFrame({"hour": pd.date_range(NOON, periods=24 * 5, freq="h"), "n": 1, "labelled": 0, "right": 0})
+    _, periods = insights.by_period(hours, "Asia/Tokyo")  # noon in UTC is 21 h there
+    assert periods["n"].tolist() == [3, 24, 24, 24, 24, 21]
