@@ -6,6 +6,7 @@ python train.py [--data DIR] [--seed N] [--epochs N] [--target 99.7]
 import argparse
 import copy
 import hashlib
+import io
 import json
 import os
 import sys
@@ -170,9 +171,11 @@ def fit_temperature(model: DigitNet, images: torch.Tensor, labels: torch.Tensor)
 
 def save(model: DigitNet, args: argparse.Namespace, minutes: float, figures: dict) -> None:
     """The weights, and beside them what made them and what was measured."""
-    torch.save(model.state_dict(), args.out)
+    weights = io.BytesIO()  # not straight to the file: torch.save writes the file's name into it
+    torch.save(model.state_dict(), weights)
+    args.out.write_bytes(weights.getvalue())
     made = {
-        "sha256": hashlib.sha256(args.out.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(weights.getvalue()).hexdigest(),
         "command": f"python train.py --seed {args.seed} --epochs {args.epochs}",
         "minutes": round(minutes, 1),
         "threads": torch.get_num_threads(),

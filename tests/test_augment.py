@@ -1,0 +1,101 @@
+"""Augmentation: what training draws is what the canvas would show, and digits stay what they are."""
+
+import numpy as np
+import pytest
+import torch
+
+import augment
+import glyphs
+from model import NOT_A_DIGIT, load_model
+from strokes import render_strokes
+from utils import BRUSH_WIDTH, preprocess_gray
+
+
+def field_of(strokes: list[np.ndarray]) -> torch.Tensor:
+    return augment.fields(torch.from_numpy(glyphs.rasterise(strokes).copy())[None]).float() / 32
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_a_digit_drawn_in_training_looks_as_it_does_from_the_canvas(digit):
+    for strokes in glyphs.DIGITS[digit][:4]:
+        size = 200 / np.ptp(np.vstack(strokes), axis=0).max()
+        on_canvas = [(s - np.vstack(strokes).min(axis=0)) * size + 30 for s in strokes]
+        seen = preprocess_gray(render_strokes(on_canvas))
+        # The canvas rounds the corners of a stroke; so must the lines that training starts from.
+        radius = torch.tensor([20 * (BRUSH_WIDTH / 2) / (200 + BRUSH_WIDTH)])
+        drawn = augment.draw(field_of([glyphs.chaikin(s, 3) for s in strokes]), radius)[None]
+        shifts = [drawn.roll((dy, dx), (2, 3)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        assert min(float((seen - s).abs().sum() / seen.sum()) for s in shifts) < 0.45
+
+
+def test_a_skeleton_is_one_pixel_wide_and_reaches_as_far_as_the_stroke():
+    ink = torch.zeros(1, 56, 56, dtype=torch.bool)
+    ink[0, 8:48, 20:27] = True
+    line = augment.skeleton(ink)[0]
+    assert line.sum(1).max() <= 2 and line[12:44].any(1).all()
+    assert (line & ~ink[0]).sum() == 0
+
+
+def test_a_distance_field_holds_the_distance_to_the_nearest_line():
+    lines = torch.rand(3, 56, 56) > 0.99
+    rows, columns = torch.meshgrid(torch.arange(56.0), torch.arange(56.0), indexing="ij")
+    points = torch.stack([rows, columns], -1).view(-1, 2)
+    for line, field in zip(lines, augment.distance_field(lines), strict=True):
+        expected = torch.cdist(points, line.nonzero().float()).amin(1).view(56, 56)
+        near = expected < augment.REACH - 1
+        assert (field[near] / 32 - expected[near]).abs().max() < 0.05
+        assert (field[~near] / 32 >= augment.REACH - 1.05).all()
+
+
+def test_a_warp_of_no_strength_changes_nothing():
+    torch.manual_seed(0)
+    images = torch.rand(4, 28, 28)
+    images /= images.amax((1, 2), keepdim=True)
+    assert torch.allclose(augment.warp_gray(images, 0.0), images, atol=1e-4)
+
+
+def test_warps_and_pens_give_pictures_in_range_whatever_comes():
+    torch.manual_seed(0)
+    nothing, everything = torch.zeros(1, 56, 56, dtype=torch.bool), torch.ones(1, 56, 56, dtype=torch.bool)
+    lines = torch.cat([nothing, everything, torch.rand(30, 56, 56) > 0.99])
+    for radius in (0.3, 1.0, 4.0):
+        pictures = augment.draw(augment.warp_field(augment.fields(lines).float() / 32), torch.full((32,), radius))
+        assert pictures.shape == (32, 28, 28)
+        assert torch.isfinite(pictures).all() and pictures.min() >= 0 and pictures.max() <= 1
+
+
+def test_drawn_digits_are_twenty_pixels_long_and_centred_like_mnist():
+    torch.manual_seed(0)
+    lines, _ = glyphs.digit_styles(200, np.random.default_rng(0))
+    pictures = augment.draw(augment.fields(lines).float() / 32, augment.uniform(200, 0.7, 1.8))
+    ink = pictures > 0.1
+    longest = torch.maximum(ink.any(1).sum(1), ink.any(2).sum(1))
+    assert longest.float().mean() == pytest.approx(20, abs=1) and longest.max() <= 22
+    place = torch.arange(28.0)
+    for dim in (1, 2):
+        middle = (pictures.sum(dim) @ place) / pictures.sum((1, 2))
+        assert (middle - 14).abs().max() <= 0.6
+
+
+def test_the_network_reads_the_styles_of_every_digit_and_turns_the_rest_away():
+    torch.manual_seed(0)
+    rng = np.random.default_rng(5)
+    model = load_model()
+    digits, labels = glyphs.digit_styles(600, rng)
+    lines = torch.cat([digits, glyphs.non_digits(300, rng)])
+    fields = augment.warp_field(augment.fields(lines).float() / 32, 0.5)
+    with torch.inference_mode():
+        p = model(augment.draw(fields, augment.uniform(900, 0.8, 1.7))[:, None]).softmax(1)
+    right = p[:600, :NOT_A_DIGIT].argmax(1) == labels
+    assert right.float().mean() > 0.97
+    assert min(right[labels == d].float().mean() for d in range(10)) > 0.9
+    assert (p[:600, NOT_A_DIGIT] < 0.5).float().mean() > 0.97
+    assert (p[600:, NOT_A_DIGIT] > 0.5).float().mean() > 0.9
+
+
+def test_added_strokes_leave_the_digit_below_them():
+    rng = np.random.default_rng(0)
+    lines = torch.from_numpy(np.stack([glyphs.rasterise(glyphs.DIGITS[d][0]) for d in (0, 1, 7)]))
+    added = glyphs.add_strokes(lines, torch.tensor([0, 1, 7]), rng)
+    assert (added & lines).eq(lines).all()
+    assert (added.sum((1, 2)) > lines.sum((1, 2))).all()

@@ -1,0 +1,127 @@
+"""Training: the whole script on a small data set of its own making, and what the committed weights reach on MNIST."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import augment
+import evaluate
+import glyphs
+import train
+from model import load_model
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("DATA_DIR", ROOT / "data"))
+
+
+def write_mnist(folder: Path, n: int) -> None:
+    """Files as MNIST's, of n training and n // 4 test images, drawn from templates."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    torch.manual_seed(0)
+    for kind, count in (("train", n), ("t10k", n // 4)):
+        lines, labels = glyphs.digit_styles(count, np.random.default_rng(count))
+        images = augment.draw(augment.fields(lines).float() / 32, augment.uniform(count, 1.0, 1.6))
+        header = [0x803, count, 28, 28]
+        pixels = (images * 255).round().byte().numpy().tobytes()
+        (raw / f"{kind}-images-idx3-ubyte").write_bytes(b"".join(v.to_bytes(4) for v in header) + pixels)
+        header = [0x801, count]
+        labels = labels.byte().numpy().tobytes()
+        (raw / f"{kind}-labels-idx1-ubyte").write_bytes(b"".join(v.to_bytes(4) for v in header) + labels)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mnist")
+    write_mnist(folder, 800)
+    return folder
+
+
+@pytest.fixture
+def small_pools(monkeypatch):
+    for name, value in {"HELD_OUT": 200, "TEMPLATES": 200, "NON_DIGITS": 300, "PAIRS": 40, "TURNED": 40}.items():
+        monkeypatch.setattr(train, name, value)
+    monkeypatch.setattr(evaluate, "doodles", lambda rng: {})
+
+
+def run(monkeypatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "--threads", "1", *map(str, arguments)])
+    train.main()
+
+
+@pytest.mark.usefixtures("small_pools")
+def test_training_writes_weights_that_load_and_read_digits(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "GRAY", 16)  # more steps
+    run(monkeypatch, "--data", small, "--epochs", 3, "--out", tmp_path / "model.pth")
+    load_model(tmp_path / "model.pth")
+    made = json.loads((tmp_path / "model.json").read_text())
+    assert made["command"] == "python train.py --seed 0 --epochs 3"
+    assert made["measured"]["digits"]["MNIST test"]["n"] == 200
+    assert made["measured"]["digits"]["MNIST test"]["accuracy"] > 60  # chance is 10
+    out, progress = capsys.readouterr()
+    assert "MNIST test" in out and "minutes of training" in out
+    assert "epoch 1/3" in progress and "% of the held-out training images" in progress
+
+
+@pytest.mark.usefixtures("small_pools")
+def test_the_same_seed_makes_the_same_weights_and_another_seed_others(small, tmp_path, monkeypatch):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        run(monkeypatch, "--data", small, "--epochs", 1, "--seed", seed, "--out", tmp_path / f"{name}.pth")
+    a, b, c = (json.loads((tmp_path / f"{name}.json").read_text())["sha256"] for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.usefixtures("small_pools")
+def test_a_missed_target_is_said_and_fails(small, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="below the target of 100.1 %"):
+        run(monkeypatch, "--data", small, "--epochs", 1, "--target", "100.1", "--out", tmp_path / "model.pth")
+
+
+def test_a_batch_holds_every_kind_in_its_share():
+    lines, labels = glyphs.digit_styles(80, np.random.default_rng(0))
+    images = (augment.draw(augment.fields(lines).float() / 32, augment.uniform(80, 1.0, 1.6)) * 255).byte()
+    fields = augment.fields(lines)
+    eleven = torch.full((80,), 10)
+    pools = {name: (fields, labels) for name in ("redrawn", "styles")} | {
+        "gray": (images, labels),
+        "nothing": (fields, eleven),
+    }
+    x, y = train.batch(pools)
+    assert x.shape == (256, 1, 28, 28) and y.shape == (256,)
+    assert (y == 10).sum() == train.NOTHING
+    assert x.min() >= 0 and x.max() <= 1 and torch.isfinite(x).all()
+
+
+def test_the_script_says_how_to_run_it():
+    done = subprocess.run([sys.executable, ROOT / "train.py", "--help"], capture_output=True, text=True, check=True)
+    assert "--data" in done.stdout and "--target" in done.stdout
+
+
+@pytest.mark.skipif(
+    not (DATA / "MNIST/raw/t10k-images-idx3-ubyte").exists(), reason=f"MNIST is not in {DATA} (DATA_DIR)"
+)
+def test_the_committed_weights_reach_on_mnist_what_model_json_says():
+    said = json.loads((ROOT / "model.json").read_text())["measured"]["digits"]["MNIST test"]
+    figures, _ = evaluate.evaluate(load_model(ROOT / "model.pth"), DATA, [])
+    measured = figures["digits"]["MNIST test"]
+    assert measured["accuracy"] >= 99.6
+    assert measured["accuracy"] == pytest.approx(said["accuracy"], abs=0.02)  # other processors round otherwise
+    assert measured["calibration error"] == pytest.approx(said["calibration error"], abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "least"), [("pendigits", 98.0), ("unipen", 98.5)])
+@pytest.mark.skipif(
+    not (DATA / "drawings_dev.jsonl").exists(), reason=f"drawings_dev.jsonl is not in {DATA} (DATA_DIR)"
+)
+def test_the_committed_weights_read_what_people_drew(name, least):
+    rows = evaluate.group(evaluate.read_drawings(DATA / "drawings_dev.jsonl"))[name]
+    x, labels, _ = evaluate.place_all(rows, np.random.default_rng(1), times=1)
+    p = evaluate.probabilities(load_model(ROOT / "model.pth"), x)
+    assert 100 * (p[:, :10].argmax(1) == np.array(labels)).mean() >= least
+    assert (p[:, 10] > 0.5).mean() <= 0.01
