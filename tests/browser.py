@@ -2,8 +2,11 @@
 
 import base64
 import contextlib
+import itertools
 import json
+import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -72,14 +75,23 @@ def serve(script=ROOT / "app.py", **environment):
 
 
 def placed(strokes, left=40, top=40, size=200):
-    """Strokes in a square of side 1 → on the canvas, in its pixels."""
-    return [[(left + size * x, top + size * y) for x, y in stroke] for stroke in strokes]
+    """Strokes in a square of side 1 → on the canvas in its pixels, with a point every few of them, as a hand does."""
+    return [[(left + size * x, top + size * y) for x, y in dense(stroke)] for stroke in strokes]
+
+
+def dense(stroke, step=0.06):
+    """The same stroke with no two neighbouring points further apart than `step`."""
+    points = []
+    for (x, y), (u, v) in itertools.pairwise(stroke):
+        n = math.ceil(math.dist((x, y), (u, v)) / step)
+        points += [(x + (u - x) * i / n, y + (v - y) * i / n) for i in range(n)]
+    return points + stroke[-1:]
 
 
 class Visitor:
     """One person with the page open. Points are in the canvas's own pixels, 0 to 280."""
 
-    def __init__(self, browser, url, **context):
+    def __init__(self, browser, url, before=lambda page: None, **context):
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
         self.complaints = []  # what the browser's console and the network complain about
@@ -88,8 +100,16 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfailed", lambda request: self.complaints.append(f"{request.url} {request.failure}"))
         self.page.on("websocket", lambda socket: socket.on("framesent", self._frame))
+        before(self.page)
         self.page.goto(url)
-        expect(self.page.locator(CANVAS)).to_be_visible(timeout=30_000)
+        try:
+            self._look()
+        except AssertionError:
+            if not any("ERR_NETWORK_CHANGED" in text for text in self.complaints):
+                raise
+            self.complaints.clear()  # a network interface came or went (containers do that), and Chromium hung up
+            self.page.reload()
+            self._look()
 
     def __enter__(self):
         return self
@@ -100,11 +120,17 @@ class Visitor:
     def _frame(self, payload):
         message = BackMsg.FromString(payload if isinstance(payload, bytes) else payload.encode())
         for state in message.rerun_script.widget_states.widgets:
-            drawing = json.loads(state.json_value or "{}").get("drawing") if state.json_value else None
-            if drawing and drawing.get("data"):
-                png = base64.b64decode(drawing["data"].split(",", 1)[1])
-                if png not in self.sent[-1:]:
-                    self.sent.append(png)
+            value = json.loads(state.json_value or "{}") if "canvas-" in state.id else {}
+            if drawing := value.get("drawing"):
+                self.sent.append(base64.b64decode(drawing["data"].split(",", 1)[1]))
+                self.strokes_sent = len(drawing["raw"]["objects"])
+
+    def _look(self):
+        """Find the canvas and the class that its key gives it. Every drawing has its own."""
+        expect(self.page.locator(CANVAS)).to_be_visible(timeout=15_000)
+        holder = self.page.locator("[class*=st-key-canvas-]")
+        self.key = re.search(r"st-key-canvas-[\w-]+", holder.get_attribute("class"))[0]
+        self.strokes = self.strokes_sent = 0  # on the canvas now, and in what it sent last
 
     def at(self, key):
         """The part of the page with this container key."""
@@ -113,20 +139,17 @@ class Visitor:
     def draw(self, strokes, wait=True):
         """Draw with the mouse, and wait until the canvas has sent the drawing."""
         x0, y0 = self._corner()
-        before = len(self.sent)
         for stroke in strokes:
             self.page.mouse.move(x0 + stroke[0][0], y0 + stroke[0][1])
             self.page.mouse.down()
             for x, y in stroke[1:]:
                 self.page.mouse.move(x0 + x, y0 + y)
             self.page.mouse.up()
-        if wait:
-            self._until_sent(before)
+        self._sent(strokes, wait)
 
     def touch(self, strokes):
         """Draw with a finger. The visitor's context needs has_touch=True."""
         x0, y0 = self._corner()
-        before = len(self.sent)
         session = self.context.new_cdp_session(self.page)
         for stroke in strokes:
             for i, (x, y) in enumerate(stroke):
@@ -135,7 +158,7 @@ class Visitor:
                 session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
             session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         session.detach()
-        self._until_sent(before)
+        self._sent(strokes)
 
     def _corner(self):
         canvas = self.page.locator(CANVAS)
@@ -143,23 +166,31 @@ class Visitor:
         box = canvas.bounding_box()
         return box["x"], box["y"]
 
-    def _until_sent(self, before):
+    def _sent(self, strokes, wait=True):
+        self.strokes += len(strokes)
         deadline = time.monotonic() + 10
-        while len(self.sent) == before:
-            assert time.monotonic() < deadline, "the canvas sent nothing"
+        while wait and self.strokes_sent < self.strokes:
+            assert time.monotonic() < deadline, f"of {self.strokes} strokes, the canvas sent {self.strokes_sent}"
             self.page.wait_for_timeout(20)
 
     def answer(self):
         """The digit on the page, once there is one."""
-        expect(self.at("answer_digit")).to_have_text(digits)
+        expect(self.at("answer_digit")).to_have_text(re.compile("^[0-9]$"))
         return int(self.at("answer_digit").inner_text())
 
     def label(self, digit):
         """Press the button of this digit, and wait for the empty canvas."""
-        button = self.at("true_label").get_by_role("button", name=str(digit), exact=True)
-        button.click()
-        expect(button).to_be_disabled()
+        self.at("true_label").get_by_role("button", name=str(digit), exact=True).click()
+        self.begin()
 
     def clear(self):
+        """Press Clear, and wait for the empty canvas."""
         self.at("clear").get_by_role("button").click()
+        self.begin()
+
+    def begin(self):
+        """Wait for the empty canvas of the next drawing."""
+        expect(self.at("true_label").get_by_role("button", name="0", exact=True)).to_be_disabled()
         expect(self.at("answer_digit")).to_have_text("")
+        expect(self.page.locator(f".{self.key}")).to_have_count(0)
+        self._look()

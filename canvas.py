@@ -1,0 +1,66 @@
+"""The drawing canvas: the component as the page needs it, and what a browser says is on it."""
+
+import base64
+import binascii
+
+import numpy as np
+import streamlit as st
+import streamlit_drawable_canvas
+from streamlit_drawable_canvas import st_canvas
+
+from utils import BRUSH_WIDTH, CANVAS_SIZE, DrawingError, decode_drawing
+
+DATA_URL = "data:image/png;base64,"
+NOT_A_DRAWING = "The browser sent something that is not a drawing. Please draw again."
+
+# The component's own toolbar lies unseen over the upper right of the canvas, and on a touch screen it swallows every
+# stroke that begins there. In the shadow root that the package asks for, no style sheet of the page could hide it.
+streamlit_drawable_canvas.out = st.components.v2.component(
+    "streamlit-drawable-canvas.streamlit_drawable_canvas",
+    html='<div class="canvas-root"></div>',
+    css="index-*.css",
+    js="index-*.js",
+    isolate_styles=False,
+)
+
+
+def show_canvas(key: str) -> None:
+    """White ink on black. The browser sends what is drawn at the end of every stroke, 200 ms later."""
+    st.html('<p class="unseen">Canvas: draw a digit here with mouse, pen or finger</p>')
+    st_canvas(
+        stroke_width=BRUSH_WIDTH,
+        stroke_color="#ffffff",
+        background_color="#000000",
+        width=CANVAS_SIZE,
+        height=CANVAS_SIZE,
+        return_image_data=True,
+        key=key,
+    )
+
+
+def canvas_url(key: str) -> str | None:
+    """The PNG on the canvas as a data URL, or None before the first stroke.
+
+    Asks the widget's state, which can be anything that a browser cares to send, before `st_canvas` may stumble over it.
+    Raises DrawingError.
+    """
+    value = st.session_state.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.get("backgroundFit") is not None:
+        raise DrawingError(NOT_A_DRAWING)
+    drawing = value.get("drawing") or {}
+    if not isinstance(drawing, dict):
+        raise DrawingError(NOT_A_DRAWING)
+    url = drawing.get("data")
+    if url is not None and not (isinstance(url, str) and url.startswith(DATA_URL)):
+        raise DrawingError(NOT_A_DRAWING)
+    return url
+
+
+def decode(url: str) -> np.ndarray:
+    """A data URL from `canvas_url` → (h, w, 4) uint8. Raises DrawingError."""
+    try:
+        return decode_drawing(base64.b64decode(url[len(DATA_URL) :], validate=True))
+    except binascii.Error as error:
+        raise DrawingError(NOT_A_DRAWING) from error
