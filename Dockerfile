@@ -22,8 +22,8 @@ RUN python -m venv --without-pip /opt/venv \
       --extra-index-url "$TORCH_INDEX" -r requirements.txt -c requirements.lock
 
 COPY .streamlit/ .streamlit/
-COPY app.py utils.py model.py db.py postgres.py embedded.py outbox.py history.py snapshot.py live.py export.py insights.py \
-     model.pth model.json ./
+COPY app.py answer.py canvas.py utils.py model.py db.py postgres.py embedded.py outbox.py history.py snapshot.py live.py \
+     export.py insights.py model.pth model.json ./
 
 USER 10001
 EXPOSE 8501
