@@ -170,9 +170,9 @@ ANSWERS = """
 HOURS = """
     SELECT date_trunc('hour', created_at), count(*), count(true_label),
            count(*) FILTER (WHERE true_label = predicted_digit)
-    FROM predictions GROUP BY 1 ORDER BY 1
+    FROM predictions GROUP BY 1
 """
-SUMMARY = "SELECT count(*), count(true_label), max(updated_at) FROM predictions"
+SUMMARY = "SELECT count(*), count(true_label), (SELECT max(updated_at) FROM predictions) FROM predictions"
 
 
 def thumbnail(drawing):
@@ -230,7 +230,7 @@ def fetch_answers():
 
 
 def fetch_hours():
-    """Return (hour in UTC, rows, labelled rows, rows labelled as predicted) for each hour with rows, in order."""
+    """Return (hour in UTC, rows, labelled rows, rows labelled as predicted) for each hour with rows."""
     return _run(postgres.reads, HOURS)[2]
 
 

@@ -30,8 +30,8 @@ class Counter(Reader):
     """The current Figures."""
 
     def refresh(self, check):
-        answers = pd.DataFrame(db.fetch_answers(), columns=["true", "read", "bin", "n", "confidence"])
-        hours = pd.DataFrame(db.fetch_hours(), columns=["hour", "n", "labelled", "right"])
+        answers = pd.DataFrame(sorted(db.fetch_answers()), columns=["true", "read", "bin", "n", "confidence"])
+        hours = pd.DataFrame(sorted(db.fetch_hours()), columns=["hour", "n", "labelled", "right"])
         figures = Figures(answers, hours.astype({"hour": "datetime64[us, UTC]"}))
         if not figures.same_as(self.view):
             self.publish(figures)
