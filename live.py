@@ -31,8 +31,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
   on("pointerdown", () => { penDown = true; });
   on("pointerup", () => { penDown = false; });
   on("pointercancel", () => { penDown = false; });
-  const timer = setInterval(tick, 1000 * data.seconds);
-  parentElement.stop = () => { clearInterval(timer); watcher.disconnect(); listeners.abort(); };
+  let timer;
+  const wait = () => {
+    // Sooner at first, while the section may still be filling.
+    parentElement.seconds = Math.min(data.seconds, 1.3 * (parentElement.seconds ?? 0.4));
+    timer = setTimeout(() => { tick(); wait(); }, 1000 * parentElement.seconds);
+  };
+  wait();
+  parentElement.stop = () => { clearTimeout(timer); watcher.disconnect(); listeners.abort(); };
   return parentElement.stop;
 }
 """
@@ -116,7 +122,7 @@ def watch(section: str, reader: Reader, seconds: float) -> None:
     """Rerun the fragment `section`, in the container of that key, when `reader` has news for this visitor."""
 
     def tick() -> None:
-        reader.look(max_age=seconds / 2, patience=0.2)
+        reader.look(max_age=min(1, seconds / 2), patience=0.2)
         if st.session_state.get(f"{section}_seen") != (reader.version, reader.problem):
             st.rerun(section)
 
