@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-COMPOSE_FILES = sorted(ROOT.glob("docker-compose*.yml"))
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE_FILES = sorted([*ROOT.glob("docker-compose*.yml"), ROOT / "docker-stack.yml"])
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 
 
 class ComposeLoader(yaml.SafeLoader):
@@ -122,11 +122,18 @@ def test_behind_caddy_the_app_is_published_nowhere_and_has_no_way_out():
     assert load("docker-compose.tls.yml")["networks"]["proxy"] == {"internal": True}
 
 
-
 def test_every_variable_of_the_compose_files_is_in_the_env_example():
     example = (ROOT / ".env.example").read_text()
-    for name in set(re.findall(r"\$\{(\w+)", "".join(file.read_text() for file in COMPOSE_FILES))):
+    for name in set(re.findall(r"\$\{(\w+)", "".join(file.read_text() for file in ROOT.glob("docker-compose*.yml")))):
         assert re.search(rf"^#? ?{name}=", example, re.M), f".env.example has no {name}"
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-stack.yml"])
+def test_every_setting_that_the_app_reads_is_handed_to_its_container(file):
+    code = "".join((ROOT / name).read_text() for name in copied() if name.endswith(".py"))
+    settings = set(re.findall(r"""(?:getenv\(|environ\[|environ.get\()["'](\w+)["']""", code)) - {"PGDATA_DIR"}
+    assert {"POSTGRES_HOST", "POSTGRES_PASSWORD"} <= settings
+    assert settings <= load(file)["services"]["streamlit_app"]["environment"].keys()
 
 
 def test_the_image_holds_every_module_the_app_imports_and_no_other():
@@ -146,7 +153,7 @@ def test_the_image_holds_every_module_the_app_imports_and_no_other():
 
 def test_dependencies_are_installed_before_the_code_is_copied_and_from_the_lock():
     assert DOCKERFILE.index("pip --python") < DOCKERFILE.index("COPY app.py")
-    assert "-r requirements.txt -c requirements.lock" in DOCKERFILE
+    assert re.search("pip --python .* -r requirements.txt -c requirements.lock$", DOCKERFILE, re.M)
 
 
 def test_the_image_carries_neither_the_embedded_server_nor_the_tests():
