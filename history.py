@@ -93,6 +93,8 @@ def show_table(own_ids, put_label) -> None:
         on_click="ignore",
         help="With the drawings, as base64 PNG in the last column.",
     )
+    if "history_toast" in state:
+        st.toast(state.pop("history_toast"), icon=":material/filter_alt:")
     if "history_pick" in state:
         closer_look(state.pop("history_pick"), own_ids, put_label)
 
@@ -118,8 +120,9 @@ def show_filters(view: View) -> pa.Table:
             width="stretch",
         )
         pair = state.get("history_pair")
-        if pair and st.button(f"Only {pair[0]} read as {pair[1]}", icon=":material/close:", key="history_unpair"):
-            pair = state.history_pair = None
+        if pair:
+            label = f"Only {pair[0]} read as {pair[1]}"
+            st.button(label, icon=":material/close:", key="history_unpair", on_click=show_all_pairs)
     table = filtered(view, SHOW[show], None if digit == ANY else digit, pair)
     if text.strip():
         table = search(table, text, st.context.timezone or "UTC")
@@ -155,6 +158,10 @@ def search(table: pa.Table, text: str, zone: str) -> pa.Table:
             found = pc.or_(pc.starts_with(table["id"], word), pc.match_substring(when, word))
         table = table.filter(found)
     return table
+
+
+def show_all_pairs() -> None:
+    st.session_state.history_pair = None
 
 
 def pick(key: str, ids: pa.ChunkedArray) -> None:

@@ -142,8 +142,12 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
 
 
 def pick_cell() -> None:
-    cells = st.session_state.insights_confusion["selection"].get("cell") or []
-    st.session_state.history_pair = (int(cells[0]["true"]), int(cells[0]["read"])) if cells else None
+    """Have the history show the drawings of the picked cell, or all again when it is let go."""
+    state = st.session_state
+    cells = state.insights_confusion["selection"].get("cell") or []
+    state.history_pair = (int(cells[0]["true"]), int(cells[0]["read"])) if cells else None
+    if cells:
+        state.history_toast = "The history shows only the {}s that were read as {}.".format(*state.history_pair)
     st.rerun(["history", "insights"])
 
 

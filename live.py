@@ -21,23 +21,35 @@ SILENT = 5.0  # seconds after which a database that has not answered is said to 
 TICK = """
 export default function ({ data, parentElement, setTriggerValue }) {
   parentElement.stop?.();  // Streamlit calls this again when it sends the component again
-  let inView = false, penDown = false;
-  const tick = () => { if (inView && !penDown && !document.hidden) setTriggerValue("tick", Date.now()); };
-  const watcher = new IntersectionObserver((entries) => { inView = entries.at(-1).isIntersecting; });
+  let inView = false, penDown = false, touched = -Infinity, timer;
   const section = document.querySelector(".st-key-" + data.section);
+  const watcher = new IntersectionObserver((entries) => { inView = entries.at(-1).isIntersecting; });
   if (section) watcher.observe(section);
+
   const listeners = new AbortController();
-  const on = (name, handler) => document.addEventListener(name, handler, { capture: true, signal: listeners.signal });
-  on("pointerdown", () => { penDown = true; });
-  on("pointerup", () => { penDown = false; });
-  on("pointercancel", () => { penDown = false; });
-  let timer;
-  const wait = () => {
-    // Sooner at first, while the section may still be filling.
-    parentElement.seconds = Math.min(data.seconds, 1.3 * (parentElement.seconds ?? 0.4));
-    timer = setTimeout(() => { tick(); wait(); }, 1000 * parentElement.seconds);
+  const on = (names, down) => names.forEach((name) => document.addEventListener(name, () => {
+    penDown = down ?? penDown;
+    touched = performance.now();
+  }, { capture: true, signal: listeners.signal }));
+  on(["pointerdown"], true);
+  on(["pointerup", "pointercancel"], false);
+  on(["keydown", "keyup"]);
+
+  // What changes at one moment, Streamlit sends as one batch, and reruns one fragment for it: a tick that met a stroke,
+  // which the canvas sends 200 ms after the pen is up, would take its answer away.
+  const free = () => inView && !document.hidden && !penDown && performance.now() - touched > 1000 &&
+    performance.now() - (window.lastTick ?? -Infinity) > 300;
+  const tick = () => {
+    const now = free();
+    if (now) {
+      window.lastTick = performance.now();
+      setTriggerValue("tick", Date.now());
+      // Sooner at first, while the section may still be filling.
+      parentElement.seconds = Math.min(data.seconds, 1.3 * (parentElement.seconds ?? 0.4));
+    }
+    timer = setTimeout(tick, now ? 1000 * parentElement.seconds : 300);
   };
-  wait();
+  timer = setTimeout(tick, 1000 * (parentElement.seconds ?? 0.4));
   parentElement.stop = () => { clearTimeout(timer); watcher.disconnect(); listeners.abort(); };
   return parentElement.stop;
 }
