@@ -5,7 +5,6 @@ Only what changes reruns: the drawing, the history and the insights are one frag
 
 import gc
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -18,6 +17,7 @@ import answer
 from canvas import canvas_url, decode, show_canvas
 from history import show_history
 from insights import show_insights
+from live import ticked
 from model import DigitNet, ModelError, Prediction, load_model, predict
 from outbox import Allowance, shared
 from utils import DrawingError, encode_png, preprocess
@@ -112,15 +112,19 @@ def finish_drawing(digit: int | None = None, drawing_id: str | None = None) -> N
     state = st.session_state
     read_canvas()  # a stroke that arrived together with the press belongs to this drawing
     keep_drawing()
-    if state.drawn and not state.drawn.kept:
-        start_drawing(refusal=TOO_FAST)
-        return
-    if digit is not None:
-        if state.drawn is None or drawing_id not in (None, state.drawing_id):
-            return
-        OUTBOX.put_label(state.drawing_id, digit)
-        state.saved_label = str(digit)
-    start_drawing()
+    drawn = state.drawn
+    if digit is None or drawn and drawing_id in (None, state.drawing_id):
+        if digit is not None and drawn.kept:
+            OUTBOX.put_label(state.drawing_id, digit)
+            state.saved_label = str(digit)
+        start_drawing(refusal=TOO_FAST if drawn and not drawn.kept else "")
+    st.rerun("drawing")
+
+
+def answer_stroke() -> None:
+    """The browser puts all changes of a moment into one message, which reruns one fragment: make sure it is this one."""
+    if ticked():
+        st.rerun("drawing")
 
 
 def accept_answer(drawing_id: str | None = None) -> None:
@@ -128,12 +132,6 @@ def accept_answer(drawing_id: str | None = None) -> None:
     drawn = st.session_state.drawn
     if drawn and answer.is_digit(drawn.prediction):
         finish_drawing(drawn.prediction.digit, drawing_id)
-
-
-def press(button: Callable, *args: object) -> None:
-    """What a key does: the same as its button, and then only the drawing reruns."""
-    button(*args)
-    st.rerun("drawing")
 
 
 # --- its parts on the page -------------------------------------------------------------------------------------------
@@ -197,7 +195,7 @@ def show_drawing() -> None:
     with st.container(key="drawing"):
         with st.container(key="left"):
             with st.container(key="canvas"):
-                show_canvas(canvas_key())
+                show_canvas(canvas_key(), on_change=answer_stroke)
             with st.container(key="clear"):
                 st.button("Clear", on_click=finish_drawing, disabled=not state.drawn)
         with st.container(key="right"):
@@ -211,9 +209,9 @@ def show_shortcuts() -> None:
     """Buttons that nobody sees, for their keys: on a button that is seen, Streamlit adds the key to its text."""
     with st.container(key="shortcuts"):
         for digit in range(10):
-            st.button(f"Label {digit}", shortcut=str(digit), on_click=press, args=(finish_drawing, digit))
-        st.button("Accept the answer", shortcut="Y", on_click=press, args=(accept_answer,))
-        st.button("Start a new drawing", shortcut="Backspace", on_click=press, args=(finish_drawing,))
+            st.button(f"Label {digit}", shortcut=str(digit), on_click=finish_drawing, args=(digit,))
+        st.button("Accept the answer", shortcut="Y", on_click=accept_answer)
+        st.button("Start a new drawing", shortcut="Backspace", on_click=finish_drawing)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Callable
 
 import numpy as np
 import streamlit as st
@@ -24,7 +25,7 @@ streamlit_drawable_canvas.out = st.components.v2.component(
 )
 
 
-def show_canvas(key: str) -> None:
+def show_canvas(key: str, on_change: Callable[[], None]) -> None:
     """White ink on black. The browser sends what is drawn at the end of every stroke, 200 ms later."""
     st.html('<p class="unseen">Canvas: draw a digit here with mouse, pen or finger</p>')
     st_canvas(
@@ -35,6 +36,7 @@ def show_canvas(key: str) -> None:
         height=CANVAS_SIZE,
         return_image_data=True,
         key=key,
+        on_change=on_change,
     )
 
 

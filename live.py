@@ -129,6 +129,12 @@ def get_ticker():
     return st.components.v2.component("tick", js=TICK)
 
 
+def ticked() -> bool:
+    """Whether a section asks for news in the message that is being answered."""
+    asked = (st.session_state.get(f"{section}_tick") for section in ("history", "insights"))
+    return any(value and value.get("tick") for value in asked)
+
+
 @st.fragment
 def watch(section: str, reader: Reader, seconds: float) -> None:
     """Rerun the fragment `section`, in the container of that key, when `reader` has news for this visitor."""
