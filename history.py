@@ -8,17 +8,17 @@ import base64
 import functools
 from zoneinfo import ZoneInfo
 
-import altair as alt
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
 import db
+from answer import bars, percent
 from export import export_csv
-from insights import RIGHT, ink
+from insights import share
 from live import AWAY, begin, watch
+from model import Prediction
 from snapshot import Snapshot, View
 from utils import decode_drawing, encode_png, preprocess
 
@@ -54,7 +54,7 @@ def show_table(own_ids, put_label) -> None:
         elif not snapshot.problem:
             st.caption("Reading …")
         return
-    accuracy = f" · {right / labelled:.1%} of them read right" if labelled else ""
+    accuracy = f" · {share(right / labelled)} of them read right" if labelled else ""
     reading = "" if view.complete else " · reading older ones …"
     st.caption(f"{rows:,} drawing{'s' * (rows != 1)} · {labelled:,} labelled{accuracy}{reading}")
     table = show_filters(view)
@@ -71,12 +71,12 @@ def show_table(own_ids, put_label) -> None:
         placeholder="",
         alt="All predictions, newest first",
         column_config={
-            "picture": st.column_config.ImageColumn("Drawing", width=64, pinned=True),
+            "picture": st.column_config.ImageColumn("Drawing", width=60, pinned=True),
             "open": st.column_config.ButtonColumn(
-                "", width=68, key=key, on_click=pick, args=(key, table["id"])
+                "", width=64, key=key, on_click=pick, args=(key, table["id"])
             ),
             "created_at": st.column_config.DatetimeColumn(
-                "Drawn", format="D MMM YYYY, HH:mm", timezone=st.context.timezone, width=140
+                "Drawn", format="YYYY-MM-DD HH:mm", timezone=st.context.timezone, width=128
             ),
             "digit": st.column_config.NumberColumn("Read as", width=72),
             "confidence": st.column_config.ProgressColumn("Confidence", format="percent", min_value=0, max_value=1),
@@ -188,13 +188,13 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
     key = f"relabel-{drawing_id}"
     digit, label = row["predicted_digit"], st.session_state.get(key, row["true_label"])
     verdict = "not labelled" if label is None else f"labelled **{label}**: {'right' if label == digit else 'wrong'}"
-    st.markdown(f"Read as **{digit}** with a confidence of **{row['confidence']:.1%}**, {verdict}.")
+    st.markdown(f"Read as **{digit}** with a confidence of **{percent(row['confidence'])}**, {verdict}.")
     figures = picture(row["drawing"], "the drawing", f"Drawing number {drawing_id[:8]}")
     if seen is not None:
         pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
         figures += picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
     st.html(f'<div style="display:flex; gap:1rem">{figures}</div>')
-    show_probabilities(row["probabilities"], digit)
+    st.html(bars(Prediction(digit, row["confidence"], tuple(row["probabilities"]), row["not_a_digit"])))
     if drawing_id in own_ids:
         st.pills(
             "Which digit did you draw?",
@@ -220,16 +220,3 @@ def picture(png: bytes, caption: str, alternative: str) -> str:
     style = "width:100%; height:auto; border-radius:.5rem; image-rendering:pixelated"
     image = f'<img src="{url}" alt="{alternative}" style="{style}">'
     return f'<figure style="flex:1">{image}<figcaption>{caption}</figcaption></figure>'
-
-
-def show_probabilities(probabilities: list[float], best: int) -> None:
-    data = pd.DataFrame({"digit": range(10), "probability": probabilities})
-    base = alt.Chart(data, title="Probability of each digit", height=240).encode(
-        alt.X("digit:O", title="digit", axis=alt.Axis(labelAngle=0)),
-        alt.Y("probability:Q", title="probability", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
-    )
-    shade = alt.condition(alt.datum.digit == best, alt.value(1), alt.value(0.5))
-    bars = base.mark_bar(color=RIGHT).encode(opacity=shade)
-    numbers = base.mark_text(dy=-7, color=ink()).encode(text=alt.Text("probability:Q", format=".0%"))
-    words = ", ".join(f"{digit}: {p:.1%}" for digit, p in enumerate(probabilities))
-    st.altair_chart(bars + numbers, alt=f"Probability of each digit: {words}")

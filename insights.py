@@ -75,6 +75,11 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     return (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
 
 
+def share(p: float, digits: int = 1) -> str:
+    """0..1 → text, in per cent."""
+    return f"{100 * p:.{digits}f} %"
+
+
 def ink() -> str:
     """The colour of text in a chart: unlike axes and titles, it does not follow the theme by itself."""
     return "#f0ede8" if st.context.theme.type == "dark" else "#211f1c"
@@ -84,12 +89,12 @@ def show_numbers(total: int, labelled: int, right: int) -> None:
     with st.container(horizontal=True, gap="medium"):
         st.metric("Drawings", f"{total:,}", width="content")
         st.metric("Labelled", f"{labelled:,}", width="content")
-        st.metric("Read right", f"{right / labelled:.1%}" if labelled else "–", width="content")
+        st.metric("Read right", share(right / labelled) if labelled else "–", width="content")
     if labelled:
         low, high = wilson(right, labelled)
         st.caption(
             f"{right:,} of {labelled:,} labelled drawings were read right. With 95 % confidence the accuracy on such "
-            f"drawings is between {low:.1%} and {high:.1%} (Wilson interval)."
+            f"drawings is between {share(low)} and {share(high)} (Wilson interval)."
         )
 
 
@@ -160,10 +165,10 @@ def show_reliability(answers: pd.DataFrame, labelled: int) -> None:
     bins[["low", "high"]] = [wilson(row.right, row.n) for row in bins.itertuples()]
     gap = ((bins["said"] - bins["was"]).abs() * bins["n"]).sum() / bins["n"].sum()
 
-    share = {"axis": alt.Axis(format="%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
+    axis = {"axis": alt.Axis(format="%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
     ideal = alt.Chart(pd.DataFrame({"said": [0, 1], "was": [0, 1]})).mark_line(strokeDash=[4, 4], color=QUIET)
     base = alt.Chart(bins).encode(
-        alt.X("said:Q", title="confidence of the answers", **share),
+        alt.X("said:Q", title="confidence of the answers", **axis),
         tooltip=[
             alt.Tooltip("said", title="mean confidence", format=".1%"),
             alt.Tooltip("was", title="read right", format=".1%"),
@@ -174,16 +179,16 @@ def show_reliability(answers: pd.DataFrame, labelled: int) -> None:
     )
     whiskers = base.mark_rule(color=RIGHT, opacity=0.6).encode(alt.Y("low:Q"), alt.Y2("high:Q"))
     points = base.mark_circle(color=RIGHT, opacity=1).encode(
-        alt.Y("was:Q", title="share read right", **share),
+        alt.Y("was:Q", title="share read right", **axis),
         alt.Size("n:Q", scale=alt.Scale(type="sqrt", range=[30, 300]), legend=None),
     )
-    ideal = ideal.encode(alt.X("said:Q"), alt.Y("was:Q", title="share read right", **share))
+    ideal = ideal.encode(alt.X("said:Q"), alt.Y("was:Q", title="share read right", **axis))
     words = "; ".join(f"at {row.said:.0%}, {row.was:.0%} right of {row.n:,}" for row in bins.itertuples())
     st.altair_chart(
         (ideal + whiskers + points).properties(title="Reliability: is 90 % right nine times in ten?", height=360),
         alt=f"Reliability by mean confidence: {words}.",
     )
-    st.caption(f"On the dashed line, confidence is honest. Mean distance to it: {gap:.1%}. Bars: 95 % intervals.")
+    st.caption(f"On the dashed line, confidence is honest. Mean distance to it: {share(gap, 2)}. Bars: 95 % intervals.")
 
 
 def show_time(hours: pd.DataFrame, labelled: int) -> None:
@@ -215,7 +220,7 @@ def show_time(hours: pd.DataFrame, labelled: int) -> None:
             )
             first, last = scored.iloc[0], scored.iloc[-1]
             st.altair_chart(
-                (band + line).properties(title=f"Accuracy by {unit}, with its 95 % interval", height=240),
+                (band + line).properties(title=f"Accuracy by {unit}, with its 95 % interval", height=300),
                 alt=f"Accuracy by {unit}, from {first.accuracy:.0%} ({first.period:%d %b %Y}) "
                 f"to {last.accuracy:.0%} ({last.period:%d %b %Y}).",
             )
@@ -223,7 +228,7 @@ def show_time(hours: pd.DataFrame, labelled: int) -> None:
         parts = periods.assign(unlabelled=periods["n"] - periods["labelled"]).melt(
             "period", ["labelled", "unlabelled"], "kind", "drawings"
         )
-        bars = alt.Chart(parts, title=f"Drawings by {unit}", height=240).mark_bar().encode(
+        bars = alt.Chart(parts, title=f"Drawings by {unit}", height=300).mark_bar(binSpacing=1).encode(
             time,
             alt.Y("drawings:Q", title="drawings", axis=alt.Axis(format=".3~s", tickMinStep=1)),
             alt.Color(

@@ -81,7 +81,7 @@ def test_an_empty_table_gives_a_sentence_and_no_chart(db, open_page):
 def test_few_rows_give_sentences_instead_of_noise(fill, open_page):
     fill((3, 7, 7, 0.9, 0), (1, 7, None, 0.9, 0))
     at = open_page()
-    assert [metric.value for metric in at.metric] == ["4", "3", "100.0%"]
+    assert [metric.value for metric in at.metric] == ["4", "3", "100.0 %"]
     assert not charts(at)
     for name in ("Confusion matrix", "Reliability", "Over time"):
         assert f"**{name}**" in texts(at)
@@ -91,8 +91,8 @@ def test_few_rows_give_sentences_instead_of_noise(fill, open_page):
 def test_the_database_counts_what_was_read_right_and_wrong(fill, open_page):
     fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 1), (10, 4, 9, 0.6, 30), (25, 1, None, 0.99, 30))
     at = open_page()
-    assert [metric.value for metric in at.metric] == ["125", "100", "90.0%"]
-    assert "between 82.6% and 94.5%" in texts(at)
+    assert [metric.value for metric in at.metric] == ["125", "100", "90.0 %"]
+    assert "between 82.6 % and 94.5 %" in texts(at)
     drawn = charts(at)
     assert set(drawn) == {
         "Confusion matrix: drawings by digit",
