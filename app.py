@@ -122,7 +122,7 @@ def finish_drawing(digit: int | None = None, drawing_id: str | None = None) -> N
 
 
 def answer_stroke() -> None:
-    """The browser puts all changes of a moment into one message, which reruns one fragment: make sure it is this one."""
+    """The browser puts all changes of a moment into one message, which reruns one fragment: let it be this one."""
     if ticked():
         st.rerun("drawing")
 

@@ -1,7 +1,6 @@
 """The drawing canvas: the component as the page needs it, and what a browser says is on it."""
 
 import base64
-import binascii
 from collections.abc import Callable
 
 import numpy as np
@@ -63,6 +62,7 @@ def canvas_url(key: str) -> str | None:
 def decode(url: str) -> np.ndarray:
     """A data URL from `canvas_url` → (h, w, 4) uint8. Raises DrawingError."""
     try:
-        return decode_drawing(base64.b64decode(url[len(DATA_URL) :], validate=True))
-    except binascii.Error as error:
+        png = base64.b64decode(url[len(DATA_URL) :], validate=True)
+    except ValueError as error:
         raise DrawingError(NOT_A_DRAWING) from error
+    return decode_drawing(png)

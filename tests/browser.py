@@ -148,17 +148,20 @@ class Visitor:
         self._sent(strokes, wait)
 
     def touch(self, strokes):
-        """Draw with a finger. The visitor's context needs has_touch=True."""
+        """Draw with a finger, and wait until the canvas has sent the drawing."""
+        for stroke in strokes:
+            self.finger(stroke)
+        self._sent(strokes)
+
+    def finger(self, points):
+        """Put a finger on the screen, move it and lift it. The visitor's context needs has_touch=True."""
         x0, y0 = self._corner()
         session = self.context.new_cdp_session(self.page)
-        for stroke in strokes:
-            for i, (x, y) in enumerate(stroke):
-                kind = "touchMove" if i else "touchStart"
-                points = [{"x": x0 + x, "y": y0 + y}]
-                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-            session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        for i, (x, y) in enumerate(points):
+            kind = "touchMove" if i else "touchStart"
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x0 + x, "y": y0 + y}]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         session.detach()
-        self._sent(strokes)
 
     def _corner(self):
         canvas = self.page.locator(CANVAS)

@@ -1,0 +1,251 @@
+"""The page without a browser: AppTest runs the real app.py on a real database, with drawings in the canvas's state."""
+
+import base64
+import io
+import json
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from PIL import Image, ImageDraw
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).parent.parent
+SEVEN = [(90, 60), (190, 60), (130, 220)]
+ONE = [(140, 50), (135, 230)]
+
+
+def png(*strokes, size=280, mode="RGBA"):
+    """What the canvas sends after these strokes: white lines, 20 pixels wide, on black."""
+    image = Image.new("RGBA", (size, size), "black")
+    for stroke in strokes:
+        ImageDraw.Draw(image).line(stroke, fill="white", width=20, joint="curve")
+    buffer = io.BytesIO()
+    image.convert(mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def url(data):
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+@pytest.fixture
+def page(db):
+    return AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+
+
+def put(page, value):
+    """Run the page with this value in the canvas's state, as the browser would send it."""
+    page.session_state[f"canvas-{page.session_state.drawing_id}"] = value
+    return page.run()
+
+
+def draw(page, *strokes):
+    return put(page, {"drawing": {"raw": {"objects": []}, "data": url(png(*strokes))}, "backgroundFit": None})
+
+
+def html(page):
+    return " ".join(element.proto.body for element in page.get("html"))
+
+
+def press(page, label):
+    button = next(b for b in page.button if b.label == label)
+    assert not button.disabled
+    return button.click().run()
+
+
+def landed(page):
+    """Wait until everything that the page handed over is in the table."""
+    from outbox import shared
+
+    assert shared().wait(page.session_state.own_ids, 30)
+
+
+def rows(db):
+    table = db.fetch_predictions()
+    labels = table.true_label.astype(object).where(table.true_label.notna(), None)
+    return list(zip(table.predicted_digit, labels, strict=True))
+
+
+def test_an_empty_page_asks_for_a_digit_and_takes_no_label(page, db):
+    assert not page.exception
+    assert "Draw a digit to begin" in html(page)
+    buttons = {b.label: b.disabled for b in page.button}
+    assert all(buttons[label] for label in [*"0123456789", "Correct", "Clear"])
+    assert rows(db) == []
+
+
+def test_a_drawing_is_read_shown_and_kept_as_a_grayscale_png_of_the_canvas(page, db):
+    draw(page, SEVEN)
+    assert '<div class="digit sure">7</div>' in html(page)
+    landed(page)
+    table = db.fetch_predictions()
+    kept = Image.open(io.BytesIO(bytes(table.drawing[0])))
+    assert (kept.size, kept.mode) == ((280, 280), "L")
+    assert (np.asarray(kept) == np.asarray(Image.open(io.BytesIO(png(SEVEN))).convert("L"))).all()
+    assert str(table.id[0]) in page.session_state.own_ids
+
+
+def test_a_label_lands_on_its_drawing_and_an_empty_canvas_follows(page, db):
+    draw(page, SEVEN)
+    first = page.session_state.drawing_id
+    press(page, "3")
+    assert page.session_state.drawing_id != first
+    assert '<div class="digit none"></div>' in html(page)
+    draw(page, ONE)
+    press(page, "Correct")
+    landed(page)
+    assert rows(db) == [(1, 1), (7, 3)]
+
+
+def test_clear_keeps_the_drawing_without_a_label(page, db):
+    press(draw(page, SEVEN), "Clear")
+    landed(page)
+    assert rows(db) == [(7, None)]
+
+
+def test_a_rerun_without_a_new_stroke_writes_nothing(page, db):
+    draw(page, SEVEN)
+    landed(page)
+    before = db.fetch_predictions().updated_at[0]
+    page.run()
+    landed(page)
+    assert list(db.fetch_predictions().updated_at) == [before]
+
+
+def test_a_stroke_that_arrives_together_with_the_label_belongs_to_the_labelled_drawing(page, db):
+    draw(page, ONE)
+    both = {"drawing": {"data": url(png(SEVEN))}, "backgroundFit": None}
+    page.session_state[f"canvas-{page.session_state.drawing_id}"] = both
+    press(page, "7")
+    landed(page)
+    assert rows(db) == [(7, 7)]
+
+
+def test_two_sessions_share_no_drawing(page, db):
+    other = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    draw(page, SEVEN)
+    other.run()
+    assert '<div class="digit none"></div>' in html(other)
+    draw(other, ONE)
+    press(page, "7")
+    landed(page)
+    landed(other)
+    assert sorted(rows(db), key=str) == [(1, None), (7, 7)]
+
+
+def test_an_emptied_canvas_has_no_answer_and_keeps_the_row(page, db):
+    draw(page, SEVEN)
+    draw(page)
+    assert '<div class="digit none"></div>' in html(page)
+    landed(page)
+    assert rows(db) == [(7, None)]
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb():
+    """A PNG of a few bytes that claims 13,000 × 13,000 pixels."""
+    header = struct.pack(">IIBBBBB", 13_000, 13_000, 8, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+WHOLE = png(SEVEN)
+HOSTILE = {
+    "text": "drawing",
+    "number": 7,
+    "list": [1, 2, 3],
+    "drawing is text": {"drawing": "x"},
+    "drawing is a list": {"drawing": [1]},
+    "data is a number": {"drawing": {"data": 7}},
+    "data is a list": {"drawing": {"data": [url(WHOLE)]}},
+    "not a data URL": {"drawing": {"data": "https://example.com/7.png"}},
+    "a script": {"drawing": {"data": "<script>alert(7)</script>"}},
+    "another type": {"drawing": {"data": "data:image/gif;base64,R0lGODlhAQABAAAAACw="}},
+    "not base64": {"drawing": {"data": "data:image/png;base64,§§§"}},
+    "nothing": {"drawing": {"data": "data:image/png;base64,"}},
+    "not a PNG": {"drawing": {"data": url(b"seven")}},
+    "cut off": {"drawing": {"data": url(WHOLE[: len(WHOLE) // 2])}},
+    "bomb": {"drawing": {"data": url(bomb())}},
+    "background fit": {"drawing": {"data": url(WHOLE)}, "backgroundFit": {"x": 1}},
+    "background fit is text": {"backgroundFit": "x"},
+}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_no_drawing_gets_one_sentence_and_no_row(page, db, value):
+    put(page, value)
+    assert not page.exception
+    assert "again" in html(page) or "can be read" in html(page)
+    assert "<script" not in html(page)
+    draw(page, SEVEN)  # and the page goes on
+    assert '<div class="digit sure">7</div>' in html(page)
+    landed(page)
+    assert rows(db) == [(7, None)]
+
+
+@pytest.mark.parametrize("value", [{}, {"drawing": None}, {"drawing": {}}, {"drawing": {"data": None}}])
+def test_no_drawing_at_all_is_an_empty_canvas(page, db, value):
+    put(page, value)
+    assert not page.exception
+    assert "Draw a digit to begin" in html(page)
+    assert rows(db) == []
+
+
+@pytest.mark.parametrize(("size", "mode"), [(28, "RGBA"), (840, "RGBA"), (280, "L"), (280, "RGB"), (280, "1")])
+def test_a_picture_of_another_size_or_mode_gets_an_answer(page, size, mode):
+    scaled = [(x * size / 280, y * size / 280) for x, y in SEVEN]
+    put(page, {"drawing": {"data": url(png(scaled, size=size, mode=mode))}})
+    assert not page.exception
+    assert "digit none" not in html(page)
+
+
+@pytest.mark.parametrize("stroke", [[(140, 140), (140, 141)], [(-50, 140), (20, 140)], [(500, 500), (600, 600)]])
+def test_a_dot_or_a_stroke_that_leaves_the_canvas_breaks_nothing(page, stroke):
+    draw(page, stroke)
+    assert not page.exception
+
+
+def test_a_visitor_who_draws_faster_than_drawings_can_be_kept_is_told_so(page, db):
+    while page.session_state.allowance.take():
+        pass
+    draw(page, SEVEN)
+    assert "Not saved." in html(page)
+    press(page, "7")
+    assert "faster than drawings can be kept" in html(page)
+    landed(page)
+    assert rows(db) == []
+
+
+@pytest.mark.parametrize("damage", [None, b"not a model"])
+def test_a_missing_or_damaged_model_is_said_in_one_sentence_with_the_command_that_makes_one(tmp_path, db, damage):
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    shutil.copytree(ROOT / ".streamlit", tmp_path / ".streamlit")
+    shutil.copy(ROOT / "model.json", tmp_path)
+    if damage:
+        (tmp_path / "model.pth").write_bytes(damage)
+    st.cache_resource.clear()  # holds the model of the other tests
+    page = AppTest.from_file(tmp_path / "app.py", default_timeout=60).run()
+    assert not page.exception
+    assert [error.value.count("python train.py") for error in page.error] == [1]
+    assert not page.button
+
+
+def test_the_settings_keep_details_from_visitors_and_limit_what_they_send():
+    import tomllib
+
+    settings = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    assert settings["client"]["showErrorDetails"] == "none"
+    assert settings["server"]["enableXsrfProtection"] and settings["server"]["enableCORS"]
+    assert settings["server"]["fileWatcherType"] == "none"
+    assert not settings["browser"]["gatherUsageStats"]
+    largest = json.dumps({"raw": {"objects": [[["Q", 139.123, 139.123, 140.123, 140.123]] * 10_000]}})
+    assert len(largest) < settings["server"]["maxWidgetStateSize"] * 1_000_000
+    assert settings["server"]["maxMessageSize"] <= 10 and settings["server"]["maxUploadSize"] == 1

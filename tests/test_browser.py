@@ -1,0 +1,312 @@
+"""The page as people use it: a real Chromium, the real app in its own process, and a real database to look into."""
+
+import io
+import math
+import re
+
+import pytest
+from browser import CANVAS, Visitor, open_browser, placed, serve
+from PIL import Image
+from playwright.sync_api import expect
+from streamlit.proto.BackMsg_pb2 import BackMsg
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 3, "is_mobile": True, "has_touch": True}
+
+
+def arc(x, y, rx, ry, start, end, steps=14):
+    """Points on an ellipse, angles in degrees, clockwise from the right."""
+    angles = [math.radians(start + (end - start) * i / steps) for i in range(steps + 1)]
+    return [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles]
+
+
+DIGITS = {  # strokes in a square of side 1
+    0: [arc(0.5, 0.5, 0.33, 0.48, -80, 285)],
+    1: [[(0.5, 0.02), (0.48, 0.5), (0.47, 0.98)]],
+    2: [arc(0.48, 0.27, 0.3, 0.26, -160, 35) + [(0.2, 0.95), (0.85, 0.93)]],
+    3: [arc(0.45, 0.26, 0.3, 0.25, -150, 80) + arc(0.45, 0.73, 0.34, 0.25, -80, 150)],
+    4: [[(0.3, 0.02), (0.15, 0.55), (0.85, 0.52)], [(0.68, 0.2), (0.62, 0.98)]],
+    5: [[(0.3, 0.04), (0.26, 0.42)] + arc(0.45, 0.68, 0.32, 0.29, -110, 140), [(0.3, 0.04), (0.8, 0.03)]],
+    6: [[(0.65, 0.02), (0.35, 0.3)] + arc(0.48, 0.7, 0.26, 0.27, 180, -190)],
+    7: [[(0.15, 0.05), (0.85, 0.04), (0.6, 0.45), (0.42, 0.98)]],
+    8: [arc(0.5, 0.25, 0.24, 0.23, 80, -260) + arc(0.5, 0.73, 0.28, 0.26, -80, 260)],
+    9: [arc(0.5, 0.28, 0.27, 0.26, 20, -340) + [(0.76, 0.3), (0.7, 0.98)]],
+}
+PLACES = [(40, 40, 200), (20, 60, 120), (150, 30, 110), (30, 150, 110), (60, 10, 240), (90, 80, 150)]  # left, top, size
+SCRIBBLE = placed([[(i % 2, i / 12) for i in range(12)], [(i / 12, i % 2) for i in range(12)]], 30, 30, 220)
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    with serve(**server) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(chromium, url, db):
+    """Opens the page as a new visitor; at the end, nobody's console may have complained."""
+    visitors = []
+
+    def open_page(**context):
+        context = {"viewport": {"width": 1280, "height": 900}} | context
+        visitors.append(Visitor(chromium, url, **context))
+        return visitors[-1]
+
+    yield open_page
+    complaints = [visitor.complaints for visitor in visitors]
+    for visitor in visitors:
+        visitor.context.close()
+    assert not any(complaints), complaints
+
+
+def saved(visitor):
+    """Wait until the page says that the drawing is in the table."""
+    expect(visitor.at("notice")).to_contain_text("Saved")
+
+
+def rows(db):
+    """(what was read, the true label) of every row, newest first; no label is None."""
+    table = db.fetch_predictions()
+    labels = table.true_label.astype(object).where(table.true_label.notna(), None)
+    return list(zip(table.predicted_digit, labels, strict=True))
+
+
+def draw_and_label_ten(visitor, draw, db):
+    for digit, strokes in DIGITS.items():
+        draw(placed(strokes, *PLACES[digit % len(PLACES)]))
+        assert visitor.answer() == digit
+        visitor.label(digit)
+        expect(visitor.at("notice")).to_contain_text(f"Saved as {digit}")
+    assert rows(db) == [(digit, digit) for digit in reversed(DIGITS)]
+
+
+def test_ten_digits_drawn_with_the_mouse_at_many_sizes_and_places_are_read_labelled_and_kept(visit, db):
+    visitor = visit()
+    draw_and_label_ten(visitor, visitor.draw, db)
+
+
+def test_ten_digits_drawn_with_a_finger_on_a_phone_are_read_labelled_and_kept(visit, db):
+    visitor = visit(**PHONE)
+    draw_and_label_ten(visitor, visitor.touch, db)
+    assert {Image.open(io.BytesIO(png)).size for png in visitor.sent} == {(280, 280)}  # whatever the screen's pixels
+
+
+def test_a_finger_can_begin_in_every_corner_of_the_canvas(visit, db):
+    """The component's own toolbar, unseen on a touch screen, once swallowed what began at the upper right."""
+    visitor = visit(**PHONE)
+    for x, y in ((8, 8), (272, 8), (200, 12), (145, 8), (8, 272), (272, 272)):
+        visitor.touch([[(x, y), (140, 140), (140, 150)]])
+    assert visitor.strokes_sent == 6
+
+
+def test_on_a_phone_a_finger_on_the_canvas_draws_and_beside_it_scrolls(visit):
+    visitor = visit(**PHONE)
+    scrolled = "document.querySelector('.stMain').scrollTop"
+    upward = [(140, 250 - 10 * i) for i in range(20)]
+    visitor.touch([upward])
+    assert visitor.page.evaluate(scrolled) == 0
+    assert visitor.page.locator(CANVAS).bounding_box()["x"] >= 40  # room for a thumb
+    visitor.finger([(-20, y) for _, y in upward])
+    visitor.page.wait_for_function(f"{scrolled} > 100")
+
+
+def test_every_stroke_of_a_drawing_updates_the_same_row(visit, db):
+    visitor = visit()
+    first, second = placed(DIGITS[4])
+    visitor.draw([first])
+    saved(visitor)
+    before = db.fetch_predictions()
+    visitor.draw([second])
+    assert visitor.answer() == 4
+    expect(visitor.at("notice")).to_contain_text("Saved")
+    visitor.label(4)
+    expect(visitor.at("notice")).to_contain_text("Saved as 4")
+    after = db.fetch_predictions()
+    assert list(after.id) == list(before.id)
+    assert bytes(after.drawing[0]) != bytes(before.drawing[0])
+    assert after.created_at[0] == before.created_at[0]
+    assert rows(db) == [(4, 4)]
+
+
+def test_two_people_at_once_never_see_or_touch_each_others_drawing(visit, db):
+    ann, bob = visit(), visit()
+    ann.draw(placed(DIGITS[3]))
+    bob.draw(placed(DIGITS[8]))
+    assert (ann.answer(), bob.answer()) == (3, 8)
+    ann.clear()  # must not clear Bob's
+    assert bob.answer() == 8
+    ann.draw(placed(DIGITS[1]))
+    assert ann.answer() == 1
+    bob.label(5)  # Ann's is the newest row
+    ann.label(1)
+    saved(ann)
+    saved(bob)
+    assert len(rows(db)) == 3 and set(rows(db)) == {(3, None), (8, 5), (1, 1)}
+
+
+def test_clear_keeps_the_row_without_a_label_and_starts_the_next_drawing(visit, db):
+    visitor = visit()
+    visitor.draw(placed(DIGITS[0]))
+    assert visitor.answer() == 0
+    visitor.clear()
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7  # no trace of the 0
+    visitor.label(7)
+    saved(visitor)
+    assert rows(db) == [(7, 7), (0, None)]
+
+
+def test_an_empty_canvas_has_no_answer_and_writes_no_row(visit, db):
+    visitor = visit()
+    expect(visitor.at("answer")).to_contain_text("Draw a digit to begin")
+    expect(visitor.at("answer_digit")).to_have_text("")
+    for key in ("3", "y", "Backspace"):
+        visitor.page.keyboard.press(key)
+    visitor.begin()  # Backspace clears even what the app does not know of yet
+    for part in ("true_label", "correct", "clear"):
+        for button in visitor.at(part).get_by_role("button").all():
+            expect(button).to_be_disabled()
+    visitor.draw(placed(DIGITS[2]))
+    assert visitor.answer() == 2
+    saved(visitor)
+    assert rows(db) == [(2, None)]
+
+
+def test_the_keys_label_accept_and_clear(visit, db):
+    visitor = visit()
+    for digit, key in ((2, "7"), (0, "y"), (4, "Backspace")):
+        visitor.draw(placed(DIGITS[digit]))
+        assert visitor.answer() == digit
+        visitor.page.keyboard.press(key)
+        visitor.begin()
+    visitor.draw(placed(DIGITS[1]))
+    visitor.answer()
+    saved(visitor)
+    assert rows(db) == [(1, None), (4, None), (0, 0), (2, 7)]
+
+
+def test_one_tap_accepts_the_answer(visit, db):
+    visitor = visit()
+    visitor.draw(placed(DIGITS[2]))
+    assert visitor.answer() == 2
+    visitor.at("correct").get_by_role("button").click()
+    visitor.begin()
+    expect(visitor.at("notice")).to_contain_text("Saved as 2")
+    assert rows(db) == [(2, 2)]
+
+
+def test_a_second_press_of_a_label_does_not_label_the_next_drawing(visit, db):
+    visitor = visit()
+    visitor.draw(placed(DIGITS[2]))
+    assert visitor.answer() == 2
+    visitor.at("true_label").get_by_role("button", name="2", exact=True).dblclick()
+    visitor.begin()
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+    saved(visitor)
+    assert rows(db) == [(7, None), (2, 2)]
+
+
+def test_a_stroke_that_is_still_being_drawn_when_its_drawing_ends_lands_nowhere(visit, db):
+    visitor = visit()
+    visitor.draw(placed(DIGITS[0]))
+    assert visitor.answer() == 0
+    box = visitor.page.locator(CANVAS).bounding_box()
+    visitor.page.mouse.move(box["x"] + 40, box["y"] + 40)
+    visitor.page.mouse.down()
+    visitor.page.mouse.move(box["x"] + 200, box["y"] + 90, steps=4)
+    visitor.page.keyboard.press("0")
+    visitor.begin()
+    visitor.page.mouse.move(box["x"] + 240, box["y"] + 200, steps=4)
+    visitor.page.mouse.up()
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+    saved(visitor)
+    assert rows(db) == [(7, None), (0, 0)]
+
+
+def test_a_stroke_that_reaches_the_app_after_the_label_lands_nowhere(visit, db):
+    """The message with the second stroke is held on the wire until the label was given and the next drawing begun."""
+    held = []
+
+    def hold(page):
+        page.route_web_socket(re.compile("/_stcore/stream"), route)
+
+    def route(socket):
+        server = socket.connect_to_server()
+
+        def pass_on(message):
+            (held.append if holding and is_stroke(message) else server.send)(message)
+
+        socket.on_message(pass_on)
+        held.append(server.send)
+
+    holding = False
+    visitor = visit(before=hold)
+    send = held.pop()
+    first, second = placed(DIGITS[4])
+    visitor.draw([first])
+    saved(visitor)
+    holding = True
+    visitor.draw([second], wait=False)
+    visitor.page.wait_for_timeout(500)
+    assert len(held) == 1
+    visitor.label(4)
+    expect(visitor.at("notice")).to_contain_text("Saved as 4")
+    send(held[0])
+    visitor.page.wait_for_timeout(500)
+    expect(visitor.at("answer_digit")).to_have_text("")
+    assert rows(db) == [(4, 4)]  # the press of the label had brought the stroke with it
+    holding = False
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+    saved(visitor)
+    assert rows(db) == [(7, None), (4, 4)]
+
+
+def is_stroke(message):
+    """Whether this message to the app comes from the canvas: it reruns a fragment, and no button was pressed."""
+    request = BackMsg.FromString(message).rerun_script
+    return bool(request.fragment_id) and not any(state.trigger_value for state in request.widget_states.widgets)
+
+
+def test_a_scribble_is_not_called_a_digit_and_still_takes_a_label(visit, db):
+    visitor = visit()
+    visitor.draw(SCRIBBLE)
+    expect(visitor.at("answer_confidence")).to_contain_text("does not look like a digit")
+    expect(visitor.at("answer_digit")).to_have_text("")
+    expect(visitor.at("correct").get_by_role("button")).to_be_disabled()
+    visitor.label(8)
+    expect(visitor.at("notice")).to_contain_text("Saved as 8")
+    assert [label for _, label in rows(db)] == [8]
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_jumps_between_empty_answered_doubtful_and_labelled(visit, width):
+    visitor = visit(viewport={"width": width, "height": 900})
+
+    def places():
+        keys = ("canvas", "answer", "true_label", "correct", "clear", "notice", "history")
+        boxes = {key: visitor.at(key).first.bounding_box() for key in keys}
+        return {key: (box["x"], box["y"]) for key, box in boxes.items()}
+
+    visitor.page.evaluate("document.fonts.ready")
+    empty = places()
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
+    visitor.draw(placed(DIGITS[5]))
+    visitor.answer()
+    saved(visitor)
+    assert places() == empty
+    visitor.clear()
+    visitor.draw(SCRIBBLE)
+    expect(visitor.at("answer_confidence")).to_contain_text("does not look like a digit")
+    assert places() == empty
+    visitor.label(3)
+    expect(visitor.at("notice")).to_contain_text("Saved as 3")
+    assert places() == empty
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
