@@ -25,6 +25,7 @@ from utils import decode_drawing, encode_png, preprocess
 COLUMNS = ["picture", "open", "created_at", "digit", "confidence", "label", "verdict"]
 SHOW = {"All": None, "Mistakes": "wrong", "Unlabelled": "none"}
 ANY = "Any digit"
+PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
 
 
 @st.cache_resource(show_spinner=False)
@@ -47,7 +48,7 @@ def show_history(own_ids, put_label) -> None:
 def show_table(own_ids, put_label) -> None:
     snapshot, state = get_snapshot(), st.session_state
     view = begin("history", snapshot, max_age=1)
-    rows, labelled, right = view.counts()
+    rows, labelled, right = view.counts
     if not rows:
         if snapshot.version:
             st.caption("No drawings yet: yours will be the first.")
@@ -62,7 +63,7 @@ def show_table(own_ids, put_label) -> None:
     state.history_sent = state.get("history_sent", 0) + 1
     key = f"history-look-{state.history_sent}"
     st.dataframe(
-        table.append_column("open", pa.repeat("Look", len(table))).select(COLUMNS),
+        table.select(COLUMNS),
         key="history_table",
         lazy=True,
         height=min(len(table), 10) * 40 + 37,
@@ -131,18 +132,25 @@ def show_filters(view: View) -> pa.Table:
     return table
 
 
-@functools.lru_cache(maxsize=8)  # visitors with the same filter share the rows
 def filtered(view: View, verdict: str | None, digit: int | None, pair: tuple[int, int] | None) -> pa.Table:
-    """The rows with this verdict (right, wrong, none), this digit (the true one if known), this (true, read) pair."""
-    table = view.table
-    masks = []
-    if verdict:
-        masks.append(pc.equal(pc.fill_null(table["verdict"], "none"), verdict))
-    if digit is not None:
-        masks.append(pc.equal(pc.coalesce(table["label"], table["digit"]), digit))
-    if pair:
-        masks.append(pc.and_(pc.equal(pc.fill_null(table["label"], -1), pair[0]), pc.equal(table["digit"], pair[1])))
-    return table.filter(functools.reduce(pc.and_, masks)) if masks else table
+    """The rows with this verdict (right, wrong, none), this digit (the true one if known), this (true, read) pair.
+
+    Visitors with the same filter share them.
+    """
+    table, key = view.table, (verdict, digit, pair)
+    if key not in view.parts:
+        masks = []
+        if verdict:
+            masks.append(pc.equal(pc.fill_null(table["verdict"], "none"), verdict))
+        if digit is not None:
+            masks.append(pc.equal(pc.coalesce(table["label"], table["digit"]), digit))
+        if pair:
+            masks += [pc.equal(pc.fill_null(table["label"], -1), pair[0]), pc.equal(table["digit"], pair[1])]
+        rows = table.filter(functools.reduce(pc.and_, masks)) if masks else table
+        if len(view.parts) >= PARTS:
+            view.parts.clear()
+        view.parts[key] = rows if len(rows) < len(table) else table
+    return view.parts[key]
 
 
 def search(table: pa.Table, text: str, zone: str) -> pa.Table:

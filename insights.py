@@ -117,7 +117,8 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
     worst = ", ".join(f"{row.true} read as {row.read} ({row.n:,}×)" for row in mistakes.itertuples()) or "none"
 
     picked = alt.selection_point("cell", fields=["true", "read"])
-    axes = {"axis": alt.Axis(labelAngle=0, ticks=False, domain=False), "scale": alt.Scale(domain=list(range(10)))}
+    axis = alt.Axis(labelAngle=0, labelFlush=False, ticks=False, domain=False)
+    axes = {"axis": axis, "scale": alt.Scale(domain=list(range(10)))}
     base = alt.Chart(cells).encode(
         alt.X("read:O", title="read as", **axes),
         alt.Y("true:O", title="true label", **axes),

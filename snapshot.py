@@ -6,6 +6,7 @@ changed, only replaced: all visitors see the same one, or a part of it.
 """
 
 import base64
+import functools
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ SCHEMA = pa.schema(
         "id": pa.string(),
         "created_at": pa.timestamp("us", tz="UTC"),
         "picture": pa.string(),  # a data URL
+        "open": pa.string(),  # the text of a button
         "digit": pa.int8(),
         "confidence": pa.float32(),
         "label": pa.int8(),
@@ -45,7 +47,9 @@ class View:
 
     table: pa.Table = field(default_factory=SCHEMA.empty_table)
     complete: bool = False  # False while older rows are still being read
+    parts: dict = field(default_factory=dict)  # filter -> the rows that pass, for all visitors with that filter
 
+    @functools.cached_property
     def counts(self):
         """(rows, labelled rows, rows where the label is what was read)."""
         verdict = self.table["verdict"]
@@ -70,12 +74,12 @@ class Snapshot(Reader):
     def refresh(self, check):
         if self._since is None:
             self._start()
-        before = self.view.counts()
+        before = self.view.counts
         self._read_changes()
         if check and self.view.complete:
             rows, labelled, _ = db.fetch_summary()
             self._read_changes()
-            after = self.view.counts()
+            after = self.view.counts
             # Between the two reads of changes the table was in this state, unless rows were deleted or came very late.
             if not (before[0] <= rows <= after[0] and before[1] <= labelled <= after[1]):
                 log.warning("the history has %d rows and the table %d: reading it anew", after[0], rows)
@@ -123,7 +127,7 @@ def to_arrow(rows):
         None if label is None else "right" if label == digit else "wrong"
         for digit, label in zip(digits, labels, strict=True)
     ]
-    columns = [ids, created, map(_data_url, pictures), digits, confidences, labels, verdicts]
+    columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), digits, confidences, labels, verdicts]
     arrays = [pa.array(column, of.type) for column, of in zip(columns, SCHEMA, strict=True)]
     return pa.table(arrays, SCHEMA).sort_by(ORDER)
 

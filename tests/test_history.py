@@ -87,7 +87,7 @@ def test_the_newest_drawing_is_first_whenever_it_was_saved(save):
     view = Snapshot().look(patience=20)
     assert ids(view) == [newest, middle, oldest]
     assert view.table["verdict"].to_pylist() == ["right", None, "wrong"]
-    assert view.counts() == (3, 2, 1)
+    assert view.counts == (3, 2, 1)
     assert view.complete
 
 
@@ -131,13 +131,13 @@ def test_a_second_visitor_costs_no_second_read_of_the_table(db, save, monkeypatc
 
 def test_what_was_saved_since_is_there_at_the_next_look(db, save):
     shared = Snapshot()
-    assert shared.look(patience=20).counts() == (0, 0, 0)
+    assert shared.look(patience=20).counts == (0, 0, 0)
     one = save(1)
     assert ids(shared.look(patience=20)) == [one]
     two = save(2, digit=3)
     assert ids(shared.look(patience=20)) == [two, one]
     db.save_label(one, 7)
-    assert shared.look(patience=20).counts() == (2, 1, 1)
+    assert shared.look(patience=20).counts == (2, 1, 1)
     save(2, digit=5, drawing_id=two)
     assert shared.look(patience=20).table["digit"].to_pylist() == [5, 7]
 
@@ -179,7 +179,7 @@ def test_older_rows_follow_page_by_page_and_none_is_missed_or_doubled(db, save, 
     view = shared.look(patience=20)
     expected = db.fetch_predictions()
     assert ids(view) == expected["id"].tolist()
-    assert view.counts()[1] == 1
+    assert view.counts[1] == 1
 
 
 def test_pictures_are_kept_of_the_newest_rows_only(save, monkeypatch):
