@@ -101,7 +101,7 @@ def warp_gray(images: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
     where = where.view(n, FIELD, FIELD, 2) + uniform(2 * n, -1.5 * s, 1.5 * s).view(n, 1, 1, 2) * 2 / FIELD
     where = where + elastic(n, FIELD, 5, 0.035 * s * torch.rand(n))
     images = F.grid_sample(images[:, None], where, align_corners=False)
-    width = uniform(n, -0.5 * s, 0.5 * s).view(n, 1, 1, 1)
+    width = uniform(n, -0.5 * s, 0.9 * s).view(n, 1, 1, 1)
     wider, thinner = F.max_pool2d(images, 3, 1, 1), -F.max_pool2d(-images, 3, 1, 1)
     images = torch.where(width > 0, images + width * (wider - images), images + width * (images - thinner))[:, 0]
     return images / images.amax((1, 2), keepdim=True).clamp(min=0.1)

@@ -53,7 +53,9 @@ DIGITS = {
         80 30 14 35 83 80 59 | 72 40 21 24 45 72 76 58 19 | 82 50 21 25 55 82 77 49 18 | 71 40 12 25 54 71 75 79
         60 30 13 25 64 72 / 71 77 58 29 | 74 46 24 22 50 71 75 68 39 18 | 81 50 22 34 64 81 85 59
         62 41 22 34 63 62 75 58 28 17 | 51 31 33 55 64 51 67 49 28 | 73 40 11 14 44 72 59
-        21 13 34 63 70 50 21 / 70 66 59 29 | 70 50 32 44 73 80 86 68 38""",
+        21 13 34 63 70 50 21 / 70 66 59 29 | 70 50 32 44 73 80 86 68 38
+        60 30 12 25 54 62 53 66 68 49 18 | 70 40 22 34 63 72 64 67 59 28 | 82 60 31 23 35 64 81 74 68 49 18
+        50 20 12 24 54 62 64 68 59 29 08 | 70 30 12 14 45 73 60 74 78 59 28""",
 }
 
 LETTERS = """
@@ -152,8 +154,8 @@ def slash(draw: ImageDraw.ImageDraw, picture: np.ndarray, box: tuple, rng: np.ra
     if rng.random() < 0.15:  # a dot
         draw.line((x, y - 1, x + rng.uniform(-2, 2), y + rng.uniform(-1, 3)), fill=1)
         return
-    size = rng.uniform(0.25, 0.65)
-    dx, dy = rng.uniform() * max(width, height / 2) * size, height * size * rng.uniform(0.5, 1.2)
+    size = rng.uniform(0.3, 0.7)
+    dx, dy = rng.uniform() ** 1.5 * max(width, height / 2) * size, height * size * rng.uniform(0.5, 1.2)
     dx = -dx if rng.random() < 0.15 else dx
     draw.line((x + dx, y - dy, x - dx, y + dy), fill=1)
 

@@ -32,14 +32,18 @@ EPOCHS = 24  # accuracy still grows with more, slowly
 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
 GRAY = 128  # MNIST's images, warped
-REDRAWN = 72  # MNIST's skeletons, drawn with any pen
-STYLES = 24  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
-NOTHING = 32  # letters, symbols, shapes, scribbles, two digits side by side, digits lying down
-TEMPLATES, NON_DIGITS, PAIRS, TURNED = 20_000, 50_000, 12_000, 4_000  # how many are made, once
+REDRAWN = 64  # MNIST's skeletons, drawn with any pen
+STYLES = 36  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
+NOTHING = 28  # letters, symbols, shapes, scribbles, two digits side by side, digits lying down
+TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 12_000, 4_000  # how many are made, once
 
-PEN = (0.6, 2.2)  # radius in pixels of the 28×28 picture: a 20-pixel brush on drawings of 25 % of the canvas and more
+PEN = (
+    0.6,
+    2.8,
+)  # radius in pixels of the 28×28 picture: a 20-pixel brush on drawings of a fifth of the canvas and more
+THIN_PEN = (0.6, 1.8)  # for what is no digit: a blot of ink may be a thick digit
 CALM = 0.7  # the part of the training after which the warps grow weaker,
-CALM_STRENGTH = 0.4  # down to this part of their strength: the network ends on digits as they are
+CALM_STRENGTH = 0.6  # down to this part of their strength: the network ends on digits nearer to what they are
 
 LEARNING_RATE = 4e-3  # at its highest; one cycle, a fifth of it rising
 WEIGHT_DECAY = 0.02
@@ -103,7 +107,8 @@ def batch(pools: Pools, strength: float = 1.0) -> tuple[torch.Tensor, torch.Tens
     gray, labels = sample(pools["gray"], GRAY)
     drawn = [sample(pools[name], n) for name, n in (("redrawn", REDRAWN), ("styles", STYLES), ("nothing", NOTHING))]
     fields = augment.warp_field(torch.cat([fields for fields, _ in drawn]).float() / 32, strength)
-    pictures = [augment.warp_gray(gray.float() / 255, strength), augment.draw(fields, random_pen(len(fields)))]
+    pens = torch.cat([random_pen(REDRAWN + STYLES, PEN), random_pen(NOTHING, THIN_PEN)])
+    pictures = [augment.warp_gray(gray.float() / 255, strength), augment.draw(fields, pens)]
     return torch.cat(pictures)[:, None], torch.cat([labels, *(y for _, y in drawn)])
 
 
@@ -112,9 +117,9 @@ def sample(pool: tuple[torch.Tensor, torch.Tensor], n: int) -> tuple[torch.Tenso
     return pool[0][chosen], pool[1][chosen]
 
 
-def random_pen(n: int) -> torch.Tensor:
-    """(n,) radii in pixels of the 28×28 picture, as many between 0.6 and 1 as between 1 and 1.7."""
-    return augment.uniform(n, np.log(PEN[0]), np.log(PEN[1])).exp()
+def random_pen(n: int, pen: tuple[float, float]) -> torch.Tensor:
+    """(n,) radii between two, their logarithms uniform."""
+    return augment.uniform(n, np.log(pen[0]), np.log(pen[1])).exp()
 
 
 def fit(pools: Pools, epochs: int, accuracy: Callable[[DigitNet], float]) -> DigitNet:
@@ -163,7 +168,7 @@ def fit_temperature(model: DigitNet, images: torch.Tensor, labels: torch.Tensor)
     """The temperature (Guo et al., 2017) at which held-out images, as they are and redrawn, are likeliest."""
     lines = torch.cat([augment.thin(part) for part in images.split(64)])
     fields = augment.warp_field(augment.fields(lines).float() / 32, CALM_STRENGTH)
-    x = torch.cat([images.float() / 255, augment.draw(fields, random_pen(len(fields)))])[:, None]
+    x = torch.cat([images.float() / 255, augment.draw(fields, random_pen(len(fields), THIN_PEN))])[:, None]
     logits = torch.cat([model(part) for part in x.split(500)])
     candidates = np.arange(0.3, 3, 0.01).tolist()
     return min(candidates, key=lambda t: float(F.cross_entropy(logits / t, torch.cat([labels, labels]))))
