@@ -127,7 +127,7 @@ class Visitor:
 
     def _look(self):
         """Find the canvas and the class that its key gives it. Every drawing has its own."""
-        expect(self.page.locator(CANVAS)).to_be_visible(timeout=15_000)
+        expect(self.page.locator(CANVAS)).to_be_visible(timeout=60_000)
         holder = self.page.locator("[class*=st-key-canvas-]")
         self.key = re.search(r"st-key-canvas-[\w-]+", holder.get_attribute("class"))[0]
         self.strokes = self.strokes_sent = 0  # on the canvas now, and in what it sent last

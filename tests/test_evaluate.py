@@ -1,0 +1,132 @@
+"""Evaluation: the numbers are those of the textbooks, and its drawings are what a browser draws."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from browser import Visitor, open_browser, serve
+from PIL import Image
+from test_train import write_mnist
+
+import evaluate
+import glyphs
+from model import load_model, predict
+from strokes import doodles, place, render_strokes
+from utils import CANVAS_SIZE, decode_drawing, preprocess, preprocess_gray, to_gray
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_wilson_gives_the_interval_of_the_literature():
+    low, high = evaluate.wilson(0.1, 20)  # Newcombe (1998), table I: 2 of 20
+    assert (low, high) == pytest.approx((0.0279, 0.3010), abs=2e-4)
+    assert evaluate.wilson(1.0, 1000)[0] == pytest.approx(0.9962, abs=1e-4)
+
+
+def test_calibration_error_is_the_mean_distance_of_confidence_from_accuracy():
+    always = np.full(100, 0.9)
+    assert evaluate.calibration_error(always, np.arange(100) < 90) == pytest.approx(0, abs=1e-9)
+    assert evaluate.calibration_error(always, np.arange(100) < 50) == pytest.approx(0.4)
+    # Two bins whose errors have opposite signs do not cancel.
+    confidence, right = np.repeat([0.55, 0.95], 50), np.repeat([True, False], 50)
+    assert evaluate.calibration_error(confidence, right) == pytest.approx((0.45 + 0.95) / 2)
+
+
+def test_area_under_the_roc_curve_counts_pairs_in_order_and_ties_half():
+    assert evaluate.area_under_roc(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 1
+    assert evaluate.area_under_roc(np.array([1.0, 4.0]), np.array([2.0, 3.0])) == 0.5
+    assert evaluate.area_under_roc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+
+
+def test_a_placed_drawing_lies_on_the_canvas_at_35_to_85_percent_of_it():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        points = np.vstack(place([[[0, 0], [0.3, 1]], [[0.1, 0.5], [0.4, 0.2]]], rng))
+        assert points.min() >= 0 and points.max() <= CANVAS_SIZE
+        assert 0.35 <= np.ptp(points, axis=0).max() / CANVAS_SIZE <= 0.85
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A small MNIST, and drawings of digits and letters."""
+    folder = tmp_path_factory.mktemp("data")
+    write_mnist(folder, 80)
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(40):
+        strokes = glyphs.DIGITS[i % 10][0]
+        rows.append(
+            {
+                "set": "hand",
+                "label": i % 10,
+                "strokes": [(s / 9 + rng.normal(0, 0.02, s.shape)).tolist() for s in strokes],
+            }
+        )
+    for i in range(20):
+        strokes = [(s / 9).tolist() for s in glyphs.LETTERS[i]]
+        rows.append({"set": "letters", "label": "K" if i else "O", "strokes": strokes})
+    (folder / "drawings.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return folder
+
+
+def command(files, *more):
+    arguments = ["--data", files, files / "drawings.jsonl", *more]
+    return subprocess.run(
+        [sys.executable, ROOT / "evaluate.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+
+def test_the_command_prints_a_table_and_a_contact_sheet(files, tmp_path):
+    table = command(files, "--errors", tmp_path / "errors.png").stdout
+    for word in ("MNIST test", "hand", "letters", "scribbles", "shapes", "doodles", "area under ROC", "milliseconds"):
+        assert word in table
+    assert Image.open(tmp_path / "errors.png").width > 100
+
+
+def test_the_command_prints_json_for_programs(files):
+    figures = json.loads(command(files, "--json").stdout)
+    hand = figures["digits"]["hand"]
+    assert hand["n"] == 40 and hand["accuracy"] > 90 and len(hand["errors by class"]) == 10
+    assert hand["interval"][0] < hand["accuracy"] < hand["interval"][1] or hand["accuracy"] == 100
+    assert figures["not digits"]["letters"]["n"] == 19 * evaluate.PLACEMENTS  # the O looks like a zero, and is left out
+    assert 0.9 < figures["not digits"]["letters"]["auc"] <= 1
+
+
+def test_doodles_are_drawings_and_no_two_are_the_same():
+    for rows in doodles(np.random.default_rng(0), 20).values():
+        pictures = [preprocess_gray(render_strokes(place(row["strokes"], np.random.default_rng(1)))) for row in rows]
+        assert all(p is not None for p in pictures)
+        assert len({p.numpy().tobytes() for p in pictures}) == 20
+
+
+@pytest.fixture(scope="module")
+def visitor(server):
+    with open_browser() as browser, serve(**server) as url, Visitor(browser, url) as visitor:
+        yield visitor
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_strokes_drawn_in_chromium_and_rendered_here_are_the_same_picture(visitor, digit):
+    rng = np.random.default_rng(digit)
+    strokes = [s / 9 for s in glyphs.DIGITS[digit][1]]
+    # As a hand moves: many points, here on whole pixels, where a mouse puts them.
+    points = [np.round(glyphs.chaikin(s, 2)).tolist() for s in place(strokes, rng)]
+    visitor.draw(points)
+    drawn = decode_drawing(visitor.sent[-1])
+    visitor.clear()
+    rendered = render_strokes(points)
+
+    assert drawn.shape == (CANVAS_SIZE, CANVAS_SIZE, 4)
+    difference = np.abs(to_gray(drawn).astype(float) - rendered)
+    assert difference.mean() < 1  # gray levels of 255: only the rims of the strokes differ
+    a, b = preprocess(drawn), preprocess_gray(rendered)
+    shifts = [b.roll((dy, dx), (2, 3)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    assert min(float((a - s).abs().sum() / a.sum()) for s in shifts) < 0.03
+    model = load_model(ROOT / "model.pth")
+    in_browser, here = predict(model, a), predict(model, b)
+    assert in_browser.digit == here.digit == digit
+    assert torch.allclose(torch.tensor(in_browser.probabilities), torch.tensor(here.probabilities), atol=0.1)
