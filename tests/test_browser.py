@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from pathlib import Path
 
 import pytest
 from browser import CANVAS, Visitor, open_browser, placed, serve
@@ -275,6 +276,33 @@ def is_stroke(message):
     return bool(request.fragment_id) and not any(state.trigger_value for state in request.widget_states.widgets)
 
 
+def test_a_stroke_is_answered_even_if_its_message_also_asks_for_news_of_the_history(visit, db):
+    """Streamlit merges what changes at one moment into one message, and reruns the fragment of the first change."""
+    messages = []
+
+    def route(socket):
+        server = socket.connect_to_server()
+
+        def pass_on(message):
+            request = BackMsg.FromString(message)
+            news = [s for s in request.rerun_script.widget_states.widgets if s.json_trigger_value]
+            if news:
+                messages.append((request.rerun_script.fragment_id, news))
+            elif is_stroke(message):
+                request.rerun_script.fragment_id, news = messages[-1]
+                request.rerun_script.widget_states.widgets.extend(news)
+            server.send(request.SerializeToString())
+
+        socket.on_message(pass_on)
+
+    visitor = visit(before=lambda page: page.route_web_socket(re.compile("/_stcore/stream"), route))
+    visitor.page.wait_for_timeout(100)
+    while not messages:
+        visitor.page.wait_for_timeout(100)
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+
+
 def test_a_scribble_is_not_called_a_digit_and_still_takes_a_label(visit, db):
     visitor = visit()
     visitor.draw(SCRIBBLE)
@@ -310,3 +338,32 @@ def test_nothing_jumps_between_empty_answered_doubtful_and_labelled(visit, width
     expect(visitor.at("notice")).to_contain_text("Saved as 3")
     assert places() == empty
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_on_what_is_behind_it(visit, scheme):
+    visitor = visit(color_scheme=scheme)
+    poor = (Path(__file__).parent / "contrast.js").read_text()
+    assert visitor.page.evaluate(poor) == []
+    visitor.draw(placed(DIGITS[2]))
+    visitor.answer()
+    assert visitor.page.evaluate(poor) == []
+    visitor.clear()
+    visitor.draw(SCRIBBLE)
+    expect(visitor.at("answer_confidence")).to_contain_text("does not look like a digit")
+    assert visitor.page.evaluate(poor) == []
+
+
+def test_a_screen_reader_finds_the_canvas_the_answer_and_every_button_and_the_focus_is_seen(visit):
+    visitor = visit()
+    visitor.draw(placed(DIGITS[2]))
+    assert visitor.answer() == 2
+    said = visitor.at("drawing").aria_snapshot()
+    for part in ["Canvas: draw a digit here", "status:", 'img "What the network saw"', "Probability of each digit. 0"]:
+        assert part in said
+    for name in ["Clear", "Correct", *"0123456789"]:
+        button = visitor.at("drawing").get_by_role("button", name=name, exact=True)
+        expect(button).to_have_text(name)
+        button.focus()
+        visitor.page.keyboard.press("Shift")  # the browser shows the focus to those who use the keyboard
+        assert button.evaluate("b => getComputedStyle(b).outlineWidth") == "3px"
