@@ -31,8 +31,10 @@ import pandas as pd
 import psutil
 from PIL import Image
 from visitor import Visitor, same_ink, scribble
+from websockets.exceptions import WebSocketException
 
 ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "app.py"
 sys.path.insert(0, str(ROOT))
 
 EMBEDDED = ("server", "server and its children", "connection", "app", "app and server", "server paused")
@@ -44,8 +46,8 @@ LANDING_SECONDS = 120  # for what waits to land after the last kill
 class App:
     """The real app on a free port of this machine."""
 
-    def __init__(self, script, log):
-        self.script, self.log = script, log
+    def __init__(self, log, **environment):
+        self.log, self.environment = log, environment
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -56,8 +58,9 @@ class App:
         options = ["--server.headless=true", f"--server.address={host}", f"--server.port={port}"]
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamlit", "run", str(self.script), *options],
-                cwd=self.script.parent,
+                [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *options],
+                cwd=SCRIPT.parent,
+                env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -75,9 +78,9 @@ class App:
         self.process.kill()
         self.process.wait()
 
-    def stop(self):
-        """Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
+    def stop(self, number=signal.SIGINT):
+        """Ctrl-C, and wait until it is gone."""
+        self.process.send_signal(number)
         try:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
@@ -105,13 +108,13 @@ def hit(processes, number):
 class Chaos:
     """Sessions that draw, things that are killed, and a ledger of what was said."""
 
-    def __init__(self, script, folder, seed, sessions, kill=None, start=None):
+    def __init__(self, folder, seed, sessions=20, kill=None, start=None):
         self.chance = random.Random(f"kills {seed}")
         self.seed, self.sessions = seed, sessions
         self.data = (folder / "pgdata" / "data").resolve()
         self.kill, self.start = kill, start
         self.log = folder / "app.log"
-        self.app = App(script, self.log)
+        self.app = App(self.log)
         self.ending = threading.Event()
         self.lock = threading.Lock()
         self.drawings = {}  # id -> what is known of it
@@ -126,7 +129,7 @@ class Chaos:
         for thread in threads:
             thread.start()
         self._wait_for_progress()
-        deadline, order = time.monotonic() + seconds, []
+        deadline, order = time.monotonic() + seconds, self.chance.sample(kinds, len(kinds))
         try:
             while time.monotonic() < deadline or order:  # every round of kinds is finished
                 self._wait_for_progress()
@@ -138,6 +141,8 @@ class Chaos:
             for thread in threads:
                 thread.join()
             self.app.stop()
+        if server_processes(self.data):
+            self.faults.append("the embedded server runs on after Ctrl-C")
         return self._check()
 
     def _wait_for_progress(self):
@@ -181,7 +186,7 @@ class Chaos:
             mine = []  # of this connection: what the page says of saving is about these
             try:
                 visitor = Visitor(self.app.address)
-            except Exception:
+            except (OSError, WebSocketException):
                 self.ending.wait(0.3)  # the app is down, or on its way up
                 continue
             with contextlib.closing(visitor):
@@ -229,7 +234,7 @@ class Chaos:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still not saved: {visitor.text('notice')!r}")
             time.sleep(0.5)
-            visitor.rerun(fragment_id=visitor.inside("notice")[0][1])
+            visitor.look_again()
             self._believe(visitor, mine)
 
     def _check(self):
@@ -284,7 +289,6 @@ def main():
     options.add_argument("--seed", default="1")
     options.add_argument("--minutes", type=float, default=5)
     options.add_argument("--sessions", type=int, default=20)
-    options.add_argument("--script", type=Path, default=ROOT / "app.py")
     options.add_argument("--kill", help="shell command that kills the server at POSTGRES_HOST")
     options.add_argument("--start", help="shell command that brings it back")
     chosen = options.parse_args()
@@ -293,7 +297,7 @@ def main():
         folder.chmod(0o711)
         os.environ.setdefault("POSTGRES_HOST", "")
         os.environ["PGDATA_DIR"] = str(folder / "pgdata")
-        chaos = Chaos(chosen.script, folder, chosen.seed, chosen.sessions, chosen.kill, chosen.start)
+        chaos = Chaos(folder, chosen.seed, chosen.sessions, chosen.kill, chosen.start)
         kinds = EMBEDDED if not os.environ["POSTGRES_HOST"] else EXTERNAL if chosen.kill else ("app",)
         report = chaos.run(60 * chosen.minutes, kinds=kinds)
         for name, value in report.items():

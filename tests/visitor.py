@@ -1,6 +1,7 @@
 """A visitor without a browser: Streamlit's messages over a real websocket, as many as one likes in one program."""
 
 import base64
+import contextlib
 import io
 import json
 import random
@@ -18,23 +19,21 @@ from websockets.sync.client import connect
 class Visitor:
     """One session of the app at `address` (host:port). Raises OSError or websockets' errors when the app goes away."""
 
-    def __init__(self, address, timeout=30):
+    def __init__(self, address, timeout=30, record=False):
         self.timeout = timeout
         self.blocks = {}  # path of a container on the page -> its key
         self.elements = {}  # path of an element -> (the element, the fragment it belongs to)
         self.messages = {}  # hash -> message, for those that the server sends once and then only names
         self.errors = []  # what the page showed as an exception
-        self.socket = connect(
-            f"ws://{address}/_stcore/stream", subprotocols=["streamlit"], max_size=None, open_timeout=timeout
-        )
-        try:
+        self.heard = bytearray() if record else None  # every byte that came
+        with contextlib.ExitStack() as closing:
+            self.socket = closing.enter_context(
+                connect(
+                    f"ws://{address}/_stcore/stream", subprotocols=["streamlit"], max_size=None, open_timeout=timeout
+                )
+            )
             self.rerun()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self):
-        self.socket.close()
+            self.close = closing.pop_all().close
 
     def rerun(self, states=(), fragment_id=""):
         """Send widget states, and read what the page answers until it is done."""
@@ -57,6 +56,8 @@ class Visitor:
                 if seconds is not None:
                     return
                 raise
+            if self.heard is not None:
+                self.heard += data
             message = ForwardMsg.FromString(data)
             if message.WhichOneof("type") == "ref_hash":
                 metadata, message = message.metadata, self.messages[message.ref_hash]
@@ -125,10 +126,14 @@ class Visitor:
     def clear(self):
         return self.press("clear")
 
+    def look_again(self):
+        """What a browser does every other second while something waits to be saved."""
+        self.rerun(fragment_id=self.inside("notice")[0][1])
+
     @property
     def saved(self):
         """What the page says of saving: None, "saved", or the label that it says is saved, as its text."""
-        said = re.match(r"Saved( as an? (\d))?\b(?!.*…)", self.text("notice"))
+        said = re.match(r"Saved( as (?:an? )?(\d))?\b(?!.*…)", self.text("notice"))
         return said and (said[2] or "saved")
 
 
