@@ -15,7 +15,7 @@ import streamlit as st
 
 import db
 from answer import bars, percent
-from export import export_csv
+from export import show_download
 from insights import share
 from live import AWAY, begin, watch
 from model import Prediction
@@ -85,15 +85,7 @@ def show_table(own_ids, put_label) -> None:
             "verdict": st.column_config.TextColumn("Right or wrong", width=110),
         },
     )
-    st.download_button(
-        "Download all as CSV",
-        export_csv,
-        "predictions.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-        help="With the drawings, as base64 PNG in the last column.",
-    )
+    show_download()
     if "history_toast" in state:
         st.toast(state.pop("history_toast"), icon=":material/filter_alt:")
     if "history_pick" in state:

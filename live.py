@@ -130,9 +130,9 @@ def get_ticker():
 
 
 def ticked() -> bool:
-    """Whether a section asks for news in the message that is being answered."""
-    asked = (st.session_state.get(f"{section}_tick") for section in ("history", "insights"))
-    return any(value and value.get("tick") for value in asked)
+    """Whether the message that is being answered also asks for news of a section, or for a part of the download."""
+    asked = [st.session_state.get(key) for key in ("history_tick", "insights_tick", "history_csv")]
+    return any(value and (value.get("tick") or value.get("next")) for value in asked)
 
 
 @st.fragment

@@ -230,18 +230,35 @@ def test_merging_news_is_the_same_as_reading_the_table_anew(old, news):
 # --- the download ------------------------------------------------------------------------------------------------
 
 
-def test_pandas_reads_the_download_back_with_the_drawings(save, monkeypatch, db):
-    monkeypatch.setattr(export, "_last", (float("-inf"), b""))
-    monkeypatch.setattr(export, "PAGE", 2)
-    for i in range(5):
-        save(i, digit=i, label=3 if i % 2 else None, png=drawing(x=20 + 10 * i))
-    frame = pd.read_csv(io.BytesIO(export.export_csv()), parse_dates=["created_at"], dtype={"true_label": "Int64"})
+def check_download(csv, db):
+    frame = pd.read_csv(csv, parse_dates=["created_at"], dtype={"true_label": "Int64"})
     table = db.fetch_predictions()
     assert frame["id"].tolist() == table["id"].tolist()
     assert frame["created_at"].tolist() == table["created_at"].tolist()
     assert frame["true_label"].equals(table["true_label"])
     assert [base64.b64decode(text) for text in frame["drawing_png_base64"]] == table["drawing"].tolist()
     assert np.allclose(frame[[f"p{i}" for i in range(10)]], table["probabilities"].tolist())
+
+
+@pytest.mark.parametrize("rows", [0, 4, 5])
+def test_pandas_reads_the_parts_of_the_download_back_with_the_drawings(save, monkeypatch, db, rows):
+    monkeypatch.setattr(export, "ROWS", 2)
+    for i in range(rows):
+        save(i // 2, digit=i, label=3 if i % 2 else None, png=drawing(x=20 + 10 * i))
+    text, last, n = export.csv_part()
+    while last:
+        more, last, m = export.csv_part(last)
+        text, n = text + more, n + m
+    assert n == rows
+    if rows:
+        check_download(io.StringIO(text), db)
+
+
+@pytest.mark.parametrize("last", [["2026-01-01"], ["when?", 32 * "0"], ["2026-01-01", "'; DROP"], "x", {}, [1, 2]])
+def test_a_download_that_goes_on_from_nonsense_is_refused(save, last):
+    save(1)
+    with pytest.raises((ValueError, postgres.DatabaseError)):
+        export.csv_part(last)
 
 
 # --- the views ---------------------------------------------------------------------------------------------------
@@ -463,3 +480,20 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         dialog = look(stranger)
         expect(dialog).to_contain_text("labelled 3")
         expect(dialog.get_by_role("radio")).to_have_count(0)
+
+
+def test_the_download_holds_every_row_and_the_server_never_the_file(chromium, url, db, save):
+    save(1)
+    postgres.writes.run("""
+        INSERT INTO predictions (id, created_at, predicted_digit, confidence, probabilities, not_a_digit, drawing,
+                                 model_version)
+        SELECT gen_random_uuid(), created_at + i * interval '1 min', predicted_digit, confidence, probabilities,
+               not_a_digit, drawing, model_version FROM predictions, generate_series(1, 2299) AS i
+    """)  # three parts
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        expect(visitor.at("history")).to_contain_text("2,300 drawings", timeout=30_000)
+        with visitor.page.expect_download(timeout=60_000) as download:
+            visitor.page.get_by_role("button", name="Download all as CSV").click()
+        assert download.value.suggested_filename == "predictions.csv"
+        check_download(download.value.path(), db)
+        expect(visitor.at("history")).to_contain_text("2,300 rows, with the drawings")
