@@ -33,11 +33,11 @@ JS = """
 export default function ({ data, parentElement, setTriggerValue }) {
   const self = parentElement, button = self.querySelector("button"), status = self.querySelector("span");
   const ask = (last) => {
-    self.asked = { part: self.parts.length, last };
-    setTriggerValue("next", self.asked);
+    window.lastTick = Infinity;  // no ticks of live.py meanwhile: of two questions in one message, one is lost
+    setTriggerValue("next", { part: self.parts.length, last });
     self.again = setTimeout(() => ask(last), 15000);  // the answer was lost
   };
-  const finish = (text) => { self.parts = null; button.disabled = false; status.textContent = text; };
+  const finish = (text) => { window.lastTick = performance.now(); self.parts = null; button.disabled = false; status.textContent = text; };
   button.onclick = () => { self.parts = []; button.disabled = true; status.textContent = "Reading …"; ask(null); };
   if (!self.parts || data?.part !== self.parts.length) return;  // nothing asked, or this has come already
   clearTimeout(self.again);

@@ -38,7 +38,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   // What changes at one moment, Streamlit sends as one batch, and reruns one fragment for it: a tick that met a stroke,
   // which the canvas sends 200 ms after the pen is up, would take its answer away.
   const free = () => inView && !document.hidden && !penDown && performance.now() - touched > 1000 &&
-    performance.now() - (window.lastTick ?? -Infinity) > 300;
+    performance.now() - (window.lastTick ?? -Infinity) > 1000;
   const tick = () => {
     const now = free();
     if (now) {
