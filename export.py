@@ -37,7 +37,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
     setTriggerValue("next", { part: self.parts.length, last });
     self.again = setTimeout(() => ask(last), 15000);  // the answer was lost
   };
-  const finish = (text) => { window.lastTick = performance.now(); self.parts = null; button.disabled = false; status.textContent = text; };
+  const finish = (text) => {
+    window.lastTick = performance.now();
+    self.parts = null;
+    button.disabled = false;
+    status.textContent = text;
+  };
   button.onclick = () => { self.parts = []; button.disabled = true; status.textContent = "Reading …"; ask(null); };
   if (!self.parts || data?.part !== self.parts.length) return;  // nothing asked, or this has come already
   clearTimeout(self.again);
