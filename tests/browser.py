@@ -96,7 +96,7 @@ class Visitor:
         self.page = self.context.new_page()
         self.complaints = []  # what the browser's console and the network complain about
         self.sent = []  # the PNG of every drawing that the canvas sent to the app
-        self.page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
+        self.page.on("console", lambda m: m.type == "error" and self.complaints.append(m.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfailed", lambda request: self.complaints.append(f"{request.url} {request.failure}"))
         self.page.on("websocket", lambda socket: socket.on("framesent", self._frame))
