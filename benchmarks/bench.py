@@ -1,0 +1,58 @@
+"""What the benchmarks share: a database and an app of their own, made-up drawings, and how figures are written."""
+
+import contextlib
+import io
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+from seed_rows import GLYPHS  # noqa: E402
+
+import embedded  # noqa: E402
+from strokes import place, render_strokes  # noqa: E402
+
+
+@contextlib.contextmanager
+def database():
+    """The environment of an app, or of this process, that uses a new embedded server; it is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="digits-"))
+    folder.chmod(0o711)  # PostgreSQL's own user must reach its data
+    try:
+        server = {"POSTGRES_HOST": embedded.start(folder / "pgdata"), "POSTGRES_DB": "postgres"}
+        yield server | {"POSTGRES_USER": "postgres", "POSTGRES_PORT": "", "POSTGRES_PASSWORD": "", "PGDATA_DIR": ""}
+    finally:
+        embedded.stop()
+        shutil.rmtree(folder)
+
+
+def drawing(rng):
+    """The PNG of a wobbly digit as the canvas sends it: 280 × 280, RGBA, opaque. No two are the same."""
+    strokes = [np.asarray(s) / 10 + rng.normal(0, 0.03, (len(s), 2)) for s in GLYPHS[rng.integers(10)]]
+    gray = render_strokes(place(strokes, rng))
+    Image.fromarray(gray).convert("RGBA").save(buffer := io.BytesIO(), format="PNG")
+    return buffer.getvalue()
+
+
+def percentile(values, p):
+    """The value that `p` per cent of the values do not exceed."""
+    return float(np.percentile(values, p))
+
+
+def spread(values, unit="ms", digits=1):
+    """Median, and in brackets where the middle nine tenths lie."""
+    low, middle, high = percentile(values, 5), statistics.median(values), percentile(values, 95)
+    return f"{middle:,.{digits}f} {unit} ({low:,.{digits}f}–{high:,.{digits}f})"
+
+
+def report(what, result):
+    """Print one row of the README's table."""
+    print(f"| {what} | {result} | `{Path(sys.argv[0]).name}`, load {os.getloadavg()[0]:.1f} |", flush=True)

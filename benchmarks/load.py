@@ -1,0 +1,133 @@
+"""How long an answer takes while many people draw at once, and how many it takes to make everyone wait.
+
+    .venv/bin/python benchmarks/load.py                     # 50, 100, ... sessions until the 95th percentile passes 1 s
+    .venv/bin/python benchmarks/load.py 50 --seconds 60
+    .venv/bin/python benchmarks/load.py 100 --url http://127.0.0.1:8080    # what runs there, say behind a proxy
+
+Each session is a page of its own over Streamlit's websocket (tests/visitor.py) and ends a stroke every two seconds: two
+drawings of its own, then a label, and the next ones. Measured is the time from sending the drawing until digit and
+confidence are received. Every answer must be the one that the model in this process gives for that very drawing, down
+to its ten percentages. The app, its database and this program share the machine; on two cores that takes four minutes.
+"""
+
+import argparse
+import contextlib
+import random
+import threading
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+from bench import ROOT, database, drawing, percentile, report
+from browser import serve
+from visitor import Visitor
+
+import answer
+from model import load_model, predict
+from utils import decode_drawing, preprocess
+
+EVERY = 2.0  # seconds between two strokes of a session
+DRAWINGS = 6  # of each session
+SETTLE = 4.0  # seconds after the sessions are open that are not counted
+LIMIT = 1.0  # seconds of the 95th percentile above which no more sessions are added
+
+
+class Drawer(Visitor):
+    """A visitor who notes when the awaited answer is there."""
+
+    awaited = ()
+
+    def _show(self, path, delta):
+        super()._show(path, delta)
+        body = delta.new_element.html.body
+        if any(part in body for part in self.awaited):
+            self.answered = time.perf_counter()  # of the later part in the end
+
+    def stroke(self, png, said):
+        """Send this drawing, and read the answer. Returns the seconds it took. Raises ValueError if it is wrong."""
+        state, (_, fragment_id) = self.canvas_state(png), self.canvas
+        self.awaited, self.answered = (answer.digit(said), answer.confidence(said)), None
+        began = time.perf_counter()
+        self.rerun([state], fragment_id)
+        self.awaited = ()
+        shown = " ".join(element.html.body for element, _ in self.inside("answer"))
+        if not all(part in shown for part in (answer.digit(said), answer.confidence(said), answer.bars(said))):
+            raise ValueError(f"{self.text('answer_digit')!r} is shown, and {said.digit} was expected")
+        return self.answered - began
+
+
+class Load:
+    """Sessions that draw, each in a thread."""
+
+    def __init__(self, address):
+        self.address = address
+        self.model = load_model(ROOT / "model.pth")
+        self.rng = np.random.default_rng(0)
+        self.threads, self.times, self.errors = [], [], []
+        self.ending = threading.Event()
+
+    def open(self, sessions):
+        """Have so many sessions drawing."""
+        while len(self.threads) < sessions:
+            pngs = [drawing(self.rng) for _ in range(DRAWINGS)]
+            drawings = [(png, predict(self.model, preprocess(decode_drawing(png)))) for png in pngs]
+            visitor = Drawer(self.address)
+            self.threads.append(threading.Thread(target=self._session, args=(visitor, drawings)))
+            self.threads[-1].start()
+
+    def _session(self, visitor, drawings):
+        with contextlib.closing(visitor):
+            due = time.perf_counter() + random.uniform(0, EVERY)
+            for n in range(1_000_000):
+                self.ending.wait(max(0, due - time.perf_counter()))
+                if self.ending.is_set():
+                    return
+                due = max(due + EVERY, time.perf_counter())
+                try:
+                    self.times.append(visitor.stroke(*drawings[n % DRAWINGS]))
+                    if n % 2 and not visitor.label(n % 10):
+                        raise ValueError("the label buttons are disabled after a stroke")
+                except Exception as error:
+                    self.errors.append(f"{type(error).__name__}: {error}")
+                self.errors += visitor.errors
+                visitor.errors.clear()
+
+    def close(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def measure(load, sessions, seconds):
+    """Report on so many sessions; returns the 95th percentile in seconds."""
+    load.open(sessions)
+    time.sleep(SETTLE)
+    load.times, load.errors = [], []
+    time.sleep(seconds)
+    times, errors = load.times, load.errors
+    middle, high = (percentile(times, p) for p in (50, 95))
+    faults = f"{len(errors)} errors: {errors[0]}" if errors else "all right"
+    report(
+        f"{sessions} sessions: drawing sent to answer received",
+        f"p50 {1000 * middle:.0f} ms, p95 {1000 * high:.0f} ms, {len(times)} answers, {faults}",
+    )
+    return high
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sessions", type=int, nargs="*", default=[50, 100, 150, 200, 250, 300], help="how many at once")
+    parser.add_argument("--seconds", type=float, default=20, help="how long each number is measured")
+    parser.add_argument("--url", help="an app that runs already; without it, one is started with a new database")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as closing:
+        url = options.url or closing.enter_context(serve(**closing.enter_context(database())))
+        load = Load(urlsplit(url).netloc)
+        closing.callback(load.close)
+        for sessions in options.sessions:
+            if measure(load, sessions, options.seconds) > LIMIT:
+                break
+
+
+if __name__ == "__main__":
+    main()
