@@ -4,6 +4,7 @@ Only what changes reruns: the drawing, the history and the insights are one frag
 """
 
 import gc
+import logging
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,8 +24,8 @@ from outbox import Allowance, shared
 from utils import DrawingError, encode_png, preprocess
 
 st.set_page_config(page_title="Draw a digit", page_icon="✏️", layout="centered")
-st.html(Path(__file__).parent / ".streamlit" / "page.css")
 
+HERE = Path(__file__).parent
 SAVE_WAIT = 0.3  # seconds to wait, after the answer is on its way, for the row to be in the table and to say so
 POLL = 2  # seconds between looks at what still waits to be saved
 TOO_FAST = "That was faster than drawings can be kept. Wait a moment, then draw again."
@@ -32,7 +33,7 @@ TOO_FAST = "That was faster than drawings can be kept. Wait a moment, then draw 
 
 @st.cache_resource(show_spinner=False)
 def get_model() -> DigitNet:
-    return load_model(Path(__file__).parent / "model.pth")
+    return load_model(HERE / "model.pth")
 
 
 @st.cache_resource(show_spinner=False)
@@ -216,10 +217,13 @@ def show_shortcuts() -> None:
 
 # --- the page --------------------------------------------------------------------------------------------------------
 
+st.html(HERE / ".streamlit" / "page.css")
+
 try:
     MODEL = get_model()
 except ModelError as error:
-    st.error(str(error))
+    logging.getLogger(__name__).exception("there is no model to serve")
+    st.error(str(error).replace(f"{HERE}/", ""))
     st.stop()
 OUTBOX = shared()
 
@@ -228,7 +232,7 @@ if "drawing_id" not in st.session_state:
     start_drawing()
 
 st.html(
-    '<h1>Draw a digit</h1><p class="quiet">Write it in the black square. Drawings are kept, without a name.'
+    '<h1>Draw a digit</h1><p class="quiet">Write it in the black square. All drawings are kept.'
     '<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear.</span></p>'
 )
 show_drawing()
