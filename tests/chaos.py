@@ -39,8 +39,8 @@ sys.path.insert(0, str(ROOT))
 
 EMBEDDED = ("server", "server and its children", "connection", "app", "app and server", "server paused")
 EXTERNAL = ("server", "app")
-PROGRESS_SECONDS = 180  # for the page to say saved again after a kill; these two only end a run that would never end
-LANDING_SECONDS = 120  # for what waits to land after the last kill
+PROGRESS_SECONDS = 400  # for the page to say saved again after a kill; these two only end a run that would never end
+LANDING_SECONDS = 200  # for what waits to land after the last kill
 
 
 class App:
@@ -187,7 +187,7 @@ class Chaos:
             try:
                 visitor = Visitor(self.app.address)
             except (OSError, WebSocketException):
-                self.ending.wait(0.3)  # the app is down, or on its way up
+                self.ending.wait(chance.uniform(0.2, 2))  # the app is down, or on its way up
                 continue
             with contextlib.closing(visitor):
                 try:

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 class Visitor:
     """One session of the app at `address` (host:port). Raises OSError or websockets' errors when the app goes away."""
 
-    def __init__(self, address, timeout=30, record=False):
+    def __init__(self, address, timeout=120, record=False):
         self.timeout = timeout
         self.blocks = {}  # path of a container on the page -> its key
         self.elements = {}  # path of an element -> (the element, the fragment it belongs to)

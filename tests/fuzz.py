@@ -1,0 +1,402 @@
+"""Feed the preprocessing, the database module and the running app what no decent browser would send.
+
+    python tests/fuzz.py --seed 1 --payloads 10000 --calls 10000 --messages 2000
+
+Everything must end in a plain refusal or a sensible answer, memory must stay flat, and a decent visitor beside must not
+notice. The same seed makes the same input.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import math
+import os
+import random
+import struct
+import sys
+import tempfile
+import uuid
+import zlib
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import psutil
+from chaos import App
+from PIL import Image
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from visitor import Visitor, scribble
+from websockets.exceptions import WebSocketException
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+MEMORY = 100e6  # bytes: what caches and fragmentation may take; a leak of a picture a payload would be far above
+
+# --- what a hostile browser may call a drawing ------------------------------------------------------------------------
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of(chance, mode, width, height):
+    channels = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 2}[mode]
+    noise = np.frombuffer(chance.randbytes(width * height * channels), np.uint8)
+    if mode in ("1", "P", "I;16"):
+        image = Image.frombytes(mode if mode != "1" else "L", (width, height), noise.tobytes()).convert(mode)
+    else:
+        image = Image.frombytes(mode, (width, height), noise.tobytes())
+    extra = {"save_all": True, "append_images": [image] * 3} if chance.random() < 0.1 else {}  # animated
+    image.save(out := io.BytesIO(), format="PNG", **extra)
+    return out.getvalue()
+
+
+def raw_png(width, height, depth, color, interlace, data, extra=b""):
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def specks(chance):
+    """Ink of single pixels, far apart and of any brightness."""
+    canvas = np.zeros((*chance.choices(range(1, 1121), k=2), 4), np.uint8)
+    canvas[..., 3] = chance.choice((255, 255, chance.randrange(256)))
+    for _ in range(chance.choice((0, 1, 2, 3, 20))):
+        canvas[chance.randrange(canvas.shape[0]), chance.randrange(canvas.shape[1]), :3] = chance.randrange(256)
+    Image.fromarray(canvas).save(out := io.BytesIO(), format="PNG")
+    return out.getvalue()
+
+
+def payload(chance):
+    """Something in place of a PNG: bytes for the most part."""
+    kind = chance.randrange(12)
+    if kind == 0:
+        return chance.choice((None, 7, "a string", "", b"", [], {}, 1.5, bytearray(b"\x89PNG"), object()))
+    if kind == 1:
+        return chance.randbytes(chance.randrange(2000))
+    if kind == 2:
+        return png_of(chance, chance.choice(("1", "L", "P", "LA", "RGB", "RGBA", "I;16")), *sizes(chance))
+    if kind == 3:
+        return specks(chance)
+    if kind == 4:  # claims any size, holds little
+        size = [chance.choice((0, 1, 280, 1120, 1121, 13_000, 2**31 - 1, 2**32 - 1)) for _ in range(2)]
+        row = zlib.compress(bytes(chance.randrange(5000)))
+        return raw_png(*size, chance.choice((1, 2, 4, 8, 16, 3)), chance.randrange(8), chance.randrange(3), row)
+    if kind == 5:  # holds a thousand times what it claims
+        bomb = zlib.compress(bytes(chance.choice((10**5, 10**7))))
+        text = chunk(b"zTXt", b"a\0\0" + bomb) if chance.random() < 0.5 else chunk(b"iCCP", b"a\0\0" + bomb)
+        return raw_png(28, 28, 8, 0, 0, bomb, text)
+    if kind == 6:
+        Image.new("RGB", (28, 28)).save(
+            out := io.BytesIO(), format=chance.choice(("JPEG", "GIF", "BMP", "TIFF", "WEBP"))
+        )
+        return out.getvalue()
+    if kind == 7:
+        return bytes(chance.choice((0, 255)) for _ in range(4)) * chance.randrange(400_000)
+    good = bytearray(scribble(chance))
+    if kind == 8:
+        return bytes(good[: chance.randrange(len(good))])
+    if kind == 9:
+        for _ in range(chance.randint(1, 20)):
+            good[chance.randrange(len(good))] = chance.randrange(256)
+        return bytes(good)
+    if kind == 10:
+        at = chance.randrange(len(good))
+        return bytes(good[:at]) + chance.randbytes(chance.randrange(100)) + bytes(good[at:])
+    return bytes(good)
+
+
+def sizes(chance):
+    limit = chance.choice((3, 300, 300, 1200))
+    return chance.randint(1, limit), chance.randint(1, limit)
+
+
+def try_payload(png):
+    """Take a payload all the way. Returns "refused", "empty" or "read"; anything that is not one of these raises."""
+    import db
+    from utils import DrawingError, decode_drawing, encode_png, preprocess
+
+    try:
+        rgba = decode_drawing(png)
+        picture = preprocess(rgba)
+        stored = encode_png(rgba)
+    except DrawingError as error:
+        assert str(error), "a refusal without words"
+        return "refused"
+    assert rgba.dtype == np.uint8 and rgba.ndim == 3 and rgba.shape[2] == 4
+    db.thumbnail(stored)
+    if picture is None:
+        return "empty"
+    assert picture.shape == (1, 1, 28, 28) and 0 <= picture.min() <= picture.max() <= 1, picture
+    return "read"
+
+
+# --- calls into db.py -------------------------------------------------------------------------------------------------
+
+
+def value(chance, good):
+    """`good`, for the most part; else a value that does not belong there."""
+    if chance.random() < 0.8:
+        return good
+    return chance.choice(
+        (
+            *(
+                None,
+                True,
+                "",
+                "7",
+                "'; DROP TABLE predictions; --",
+                "%s",
+                "%(id)s",
+                b"\x89PNG",
+                "a\0b",
+                "\ud800",
+                "é" * 99,
+            ),
+            *(-1, 10, 10**30, 0.5, -0.0, 1.0000001, math.nan, math.inf, -math.inf, 1 + 2j, 5e-324),
+            *([], {}, [0.1] * 9, [0.1] * 10, [None] * 10, ["0.1"] * 10, [[0.1]] * 10, [math.nan] * 10, range(10)),
+            *(
+                np.float32(0.5),
+                np.int64(7),
+                np.array([0.1] * 10),
+                np.array(3),
+                np.nan,
+                object(),
+                ValueError,
+                uuid.UUID(int=0),
+            ),
+            *(
+                datetime.min,
+                datetime.max.replace(tzinfo=UTC),
+                datetime.now(),
+                datetime.now(timezone(timedelta(hours=-14))),
+            ),
+            *(chance.randbytes(50), b"\x89PNG" + chance.randbytes(chance.choice((10, 262_140, 262_141))), bytearray(9)),
+        )
+    )
+
+
+def try_call(chance, ids):
+    """Call db.py once. Returns "done" or the name of the refusal; raises what is no clean refusal."""
+    import db
+
+    drawing_id, good = value(chance, chance.choice(ids)), raw_png(1, 1, 8, 0, 0, zlib.compress(chance.randbytes(2)))
+    try:
+        match chance.randrange(4):
+            case 0:
+                db.save_label(drawing_id, value(chance, chance.randrange(10)))
+            case 1:
+                db.fetch_drawing(drawing_id)
+            case _:
+                db.save_prediction(
+                    drawing_id,
+                    created_at=value(chance, datetime.now(UTC)),
+                    digit=value(chance, chance.randrange(10)),
+                    confidence=value(chance, chance.random()),
+                    probabilities=value(chance, [chance.random() for _ in range(10)]),
+                    not_a_digit=value(chance, chance.random()),
+                    drawing=value(chance, good),
+                    model_version=value(chance, "0123456789ab"),
+                )
+    except (ValueError, db.Refused, db.NoSuchDrawing) as error:
+        assert str(error), "a refusal without words"
+        return type(error).__name__
+    return "done"
+
+
+def check_table():
+    """Every row can be read, and none holds what db.py should have refused."""
+    import db
+
+    frame = db.fetch_predictions()
+    assert frame["predicted_digit"].between(0, 9).all() and frame["true_label"].dropna().between(0, 9).all()
+    assert frame["confidence"].between(0, 1).all() and frame["not_a_digit"].between(0, 1).all()
+    assert all(len(p) == 10 and 0 <= min(p) <= max(p) <= 1 for p in frame["probabilities"])
+    return len(frame)
+
+
+# --- messages to the running app --------------------------------------------------------------------------------------
+
+
+def hostile_json(chance):
+    """In place of a canvas's state."""
+    url = "data:image/png;base64,"
+    deep = chance.choice((10, 1000, 100_000))
+    million = json.dumps({"raw": {"objects": [[0, 0]] * 150_000}, "data": None})
+    return chance.choice(
+        (
+            *("", "null", "7", '"text"', "[]", "{}", "{", "NaN", "1e999", "[" * deep, "[" * deep + "]" * deep),
+            *('{"a":' * deep + "1" + "}" * deep, "9" * 6000, '{"drawing": ' + "9" * 6000 + "}", '{"drawing": 7}'),
+            *('{"drawing": null}', '{"drawing": []}', '{"drawing": {"data": 7}}', '{"drawing": {"data": []}}'),
+            *('{"drawing": {"data": "javascript:alert(1)"}}', '{"drawing": {"data": "' + url + '!!!"}}'),
+            *('{"drawing": {"data": "' + url + "A" * 900_000 + '"}}', '{"drawing": ' + million + "}"),
+            *('{"backgroundFit": {}}', '{"backgroundFit": 7}', '{"drawing": {"raw": 7, "data": null}}'),
+        )
+    )  # fmt: skip
+
+
+def hostile_message(chance, visitor):
+    """A message of Streamlit's own protocol, or something in its place: bytes or text."""
+    kind = chance.randrange(10)
+    if kind == 0:
+        return chance.choice((b"", chance.randbytes(300), "text", bytes(1_100_000), b"\x0a\xff\xff\xff\xff\x0f"))
+    message = BackMsg()
+    if kind == 1:
+        name = chance.choice(("clear_cache", "set_run_on_save", "stop_script", "load_git_info", "app_heartbeat"))
+        setattr(message, chance.choice((name, "debug_disconnect_websocket", "debug_shutdown_runtime")), True)
+        return message.SerializeToString()
+    if kind == 2:
+        operation = message.backend_operation_request
+        operation.request_id = str(chance.random())
+        operation.session_id = chance.choice(("", "../..", str(uuid.uuid4())))
+        part = getattr(operation, chance.choice(("deferred_file", "install_skills", "dataframe_chunk")))
+        part.SetInParent()
+        return message.SerializeToString()
+    rerun = message.rerun_script
+    rerun.query_string = chance.choice(("", "?a=b", "x" * 10_000, "embed=true&" * 50))
+    rerun.fragment_id = chance.choice(("", visitor.canvas[1], visitor.canvas[1], "no such fragment", "\0"))
+    if chance.random() < 0.1:
+        rerun.page_script_hash = chance.choice(("0" * 32, "../../etc/passwd"))
+    if kind == 3:
+        return message.SerializeToString()
+    ids = [visitor.canvas[0].bidi_component.id]
+    for element, _ in visitor.elements.values():
+        part = getattr(element, element.WhichOneof("type") or "empty")
+        ids += [part.id] if getattr(part, "id", "") else []
+    for _ in range(chance.choice((1, 1, 2, 30))):
+        state = WidgetState(id=chance.choice((ids[0], ids[0], chance.choice(ids), "$$ID-no-such-widget")))
+        match chance.randrange(8):
+            case 0 | 1 | 2:
+                state.json_value = hostile_json(chance)
+            case 3:
+                state.trigger_value = True
+            case 4:
+                state.string_value = chance.choice(("", "x" * 100_000, "<script>alert(1)</script>", "(((((.*)*)*)*)*$"))
+            case 5:
+                state.int_value = chance.choice((-1, 2**62))
+            case 6:
+                state.json_trigger_value = hostile_json(chance)
+            case 7:
+                state.bytes_value = chance.randbytes(100)
+        rerun.widget_states.widgets.append(state)
+    return message.SerializeToString()
+
+
+def attack(address, chance, messages):
+    """Send so many hostile messages. Returns how many exceptions pages showed; a page may only show refusals."""
+    shown, visitor = [], None
+    for _ in range(messages):
+        try:
+            visitor = visitor or Visitor(address)
+            visitor.socket.send(hostile_message(chance, visitor))
+            visitor.read(seconds=0.02)
+            if visitor.errors:
+                raise ConnectionError("enough")
+        except (OSError, WebSocketException, StopIteration):
+            if visitor:
+                shown += visitor.errors
+                with contextlib.suppress(Exception):
+                    visitor.close()
+            visitor = None
+    return shown
+
+
+# --- the long form ----------------------------------------------------------------------------------------------------
+
+
+def memory(process=None):
+    return (process or psutil.Process()).memory_info().rss
+
+
+def count(outcomes, outcome):
+    outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+
+def run_payloads(chance, number):
+    """Returns (outcomes, how much memory grew after the first tenth, in bytes)."""
+    outcomes, before = {}, None
+    for i in range(number):
+        if i == number // 10:
+            before = memory()
+        count(outcomes, try_payload(payload(chance)))
+    return outcomes, memory() - before
+
+
+def run_calls(chance, number):
+    """The same for calls into db.py."""
+    outcomes, before, ids = {}, None, [uuid.UUID(int=chance.getrandbits(128)) for _ in range(50)]
+    for i in range(number):
+        if i == number // 10:
+            before = memory()
+        count(outcomes, try_call(chance, ids))
+    check_table()
+    return outcomes, memory() - before
+
+
+def run_messages(chance, number, folder):
+    """Attack the real app, with a decent visitor beside. Returns (facts, how much the app's memory grew, in bytes)."""
+    app = App(folder / "app.log")
+    try:
+        app.wait_until_up()
+        decent, drawn, before, shown = Visitor(app.address), 0, None, []
+        for i in range(10):
+            shown += attack(app.address, chance, number // 10)
+            decent.draw(scribble(chance))
+            assert decent.text("answer_confidence"), "a decent visitor got no answer"
+            assert decent.label(i), "a decent visitor could not label"
+            for _ in range(200):
+                if decent.saved == str(i):
+                    break
+                decent.look_again()
+            assert decent.saved == str(i), decent.text("notice")
+            drawn += 1
+            if i == 0:
+                before = memory(psutil.Process(app.process.pid))
+        grown = memory(psutil.Process(app.process.pid)) - before
+        assert decent.errors == []
+        decent.close()
+        assert app.process.poll() is None, "the app ended"
+    finally:
+        app.process.kill()
+        app.process.wait()
+    return (
+        {"messages": number, "decent drawings labelled and saved": drawn, "exceptions shown": len(shown)},
+        grown,
+        shown,
+    )
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seed", default="1")
+    options.add_argument("--payloads", type=int, default=10_000)
+    options.add_argument("--calls", type=int, default=10_000)
+    options.add_argument("--messages", type=int, default=2_000)
+    chosen = options.parse_args()
+    chance = random.Random(chosen.seed)
+    logging.disable(logging.WARNING)  # one line for each damaged PNG
+    with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
+        folder = Path(folder)
+        folder.chmod(0o711)
+        os.environ |= {"POSTGRES_HOST": "", "PGDATA_DIR": str(folder / "pgdata")}
+        grown = {}
+        if chosen.payloads:
+            outcomes, grown["payloads"] = run_payloads(chance, chosen.payloads)
+            print(f"{chosen.payloads} canvas payloads: {outcomes}")
+        if chosen.calls:
+            outcomes, grown["calls"] = run_calls(chance, chosen.calls)
+            print(f"{chosen.calls} calls into db.py: {outcomes}")
+        if chosen.messages:
+            facts, grown["messages"], shown = run_messages(chance, chosen.messages, folder)
+            print(f"websocket: {facts} {set(shown) or ''}")
+        print("memory grew by", {name: f"{size / 1e6:.1f} MB" for name, size in grown.items()})
+        from db import close
+
+        close()
+    sys.exit(max(grown.values()) > MEMORY)
+
+
+if __name__ == "__main__":
+    main()

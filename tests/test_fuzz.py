@@ -1,0 +1,106 @@
+"""A short run of the fuzzing, and what it must never find again. The long form is a command: python tests/fuzz.py"""
+
+import json
+import logging
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import fuzz
+import psutil
+import pytest
+from chaos import App
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from visitor import Visitor, scribble
+
+import outbox
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def no_line_for_each_damaged_png(caplog):
+    caplog.set_level(logging.CRITICAL)
+
+
+def test_whatever_is_sent_as_a_drawing_is_read_empty_or_refused_in_words():
+    outcomes, grown = fuzz.run_payloads(random.Random(2), 300)
+    assert set(outcomes) == {"read", "empty", "refused"}
+    assert grown < fuzz.MEMORY
+
+
+def test_whatever_db_is_called_with_it_does_or_refuses(db):
+    outcomes, grown = fuzz.run_calls(random.Random(3), 500)
+    assert set(outcomes) >= {"done", "ValueError", "NoSuchDrawing"}
+    assert grown < fuzz.MEMORY
+
+
+def test_a_hostile_client_gets_no_traceback_and_a_decent_visitor_does_not_notice(db, folder):
+    facts, grown, shown = fuzz.run_messages(random.Random(4), 60, folder)
+    assert facts["decent drawings labelled and saved"] == 10
+    assert grown < fuzz.MEMORY
+    assert not [text for text in shown if "redacted" not in text]  # Streamlit's own words, without the reason
+    assert "MemoryError" not in (folder / "app.log").read_text(errors="replace")
+
+
+@pytest.fixture
+def app(db, folder):
+    app = App(folder / "app.log")
+    app.wait_until_up()
+    yield app
+    app.process.kill()
+    app.process.wait()
+
+
+@pytest.mark.parametrize("drawing", ["not base64!", "QUJD", "A" * 900_000, 7, [], {"data": 1}])
+def test_a_canvas_value_that_is_no_drawing_is_refused_in_words_and_writes_no_row(db, app, drawing):
+    visitor = Visitor(app.address)
+    data = "data:image/png;base64," + drawing if isinstance(drawing, str) else drawing
+    state = WidgetState(
+        id=visitor.canvas[0].bidi_component.id,
+        json_value=json.dumps({"drawing": {"raw": {}, "data": data}, "backgroundFit": None}),
+    )
+    visitor.rerun([state], visitor.canvas[1])
+    assert len(visitor.text("answer_confidence")) > 20
+    assert visitor.text("answer_digit") == ""
+    assert visitor.errors == []
+    assert len(db.fetch_predictions()) == 0
+    visitor.draw(scribble(random.Random(5)))  # and the next drawing is answered as ever
+    assert visitor.text("answer_confidence").endswith("%") or "%" in visitor.text("answer_confidence")
+    visitor.close()
+
+
+def test_a_session_that_draws_like_a_machine_is_answered_but_not_kept_for_ever(db, app):
+    visitor, chance, burst = Visitor(app.address), random.Random(6), outbox.Allowance()._burst
+    for _ in range(burst + 100):
+        visitor.draw(scribble(chance))
+        if "Not saved" in visitor.text("notice"):
+            break
+    assert "Not saved" in visitor.text("notice")
+    assert "%" in visitor.text("answer_confidence")
+    assert len(db.fetch_predictions()) == 1
+    other = Visitor(app.address)  # who is not held back
+    other.draw(scribble(chance))
+    while not other.saved:
+        other.look_again()
+    other.close()
+    visitor.close()
+
+
+def test_the_linter_refuses_values_pasted_into_sql():
+    code = 'def find(name):\n    return run(f"SELECT * FROM predictions WHERE id = {name}")\n'
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", "db.py", "-"]
+    checked = subprocess.run(command, input=code, capture_output=True, text=True, cwd=ROOT)
+    assert "S608" in checked.stdout
+
+
+def test_a_picture_of_huge_claims_costs_no_memory():
+    before = psutil.Process().memory_info().rss
+    for _ in range(20):
+        assert fuzz.try_payload(fuzz.raw_png(13_000, 13_000, 8, 6, 0, b"")) == "refused"
+        assert fuzz.try_payload(fuzz.raw_png(1120, 1120, 8, 6, 0, fuzz.zlib.compress(bytes(10**7)))) in (
+            "refused",
+            "empty",
+        )
+    assert psutil.Process().memory_info().rss - before < fuzz.MEMORY

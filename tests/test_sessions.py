@@ -1,0 +1,128 @@
+"""Many at once: sessions share the network and the database, and nothing else."""
+
+import random
+import threading
+import time
+
+import pandas as pd
+import pytest
+from chaos import App
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from visitor import Visitor, same_ink, scribble
+
+
+@pytest.fixture
+def app(db, folder):
+    app = App(folder / "app.log")
+    app.wait_until_up()
+    yield app
+    app.process.kill()
+    app.process.wait()
+
+
+def wait_until(condition, seconds=100):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this never came true"
+
+
+def labels_of(db, drawings):
+    """For each PNG, the labels of the rows that hold it."""
+    rows = db.fetch_predictions()
+    return [[row["true_label"] for _, row in rows.iterrows() if same_ink(row["drawing"], png)] for png in drawings]
+
+
+def test_a_label_lands_on_the_labellers_own_drawing_while_others_draw(db, app):
+    """Both have a drawing before the first label, and who drew first labels last: "the latest" would be wrong."""
+    chance = random.Random(1)
+    first, second = Visitor(app.address), Visitor(app.address)
+    drawings = [scribble(chance), scribble(chance)]
+    first.draw(drawings[0])
+    second.draw(drawings[1])
+    assert first.drawing_id != second.drawing_id
+    assert second.label(2)
+    assert first.label(1)
+    for visitor, label in ((first, "1"), (second, "2")):
+        wait_until(lambda: visitor.look_again() or visitor.saved == label)  # noqa: B023
+        visitor.close()
+    assert labels_of(db, drawings) == [[1], [2]]
+
+
+def test_clear_touches_no_other_session_and_keeps_its_own_row_unlabelled(db, app):
+    chance = random.Random(2)
+    first, second = Visitor(app.address), Visitor(app.address)
+    drawings = [scribble(chance), scribble(chance)]
+    first.draw(drawings[0])
+    second.draw(drawings[1])
+    kept = second.drawing_id
+    first.clear()
+    second.look_again()
+    assert second.drawing_id == kept
+    assert second.text("answer_confidence")
+    assert second.label(9)
+    wait_until(lambda: second.look_again() or second.saved == "9")
+    first.close(), second.close()
+    [[cleared], [labelled]] = labels_of(db, drawings)
+    assert labelled == 9
+    assert pd.isna(cleared)
+
+
+def test_rapid_clicking_never_labels_the_wrong_drawing(db, app):
+    """Stroke, label, the same label again, clear: all sent before the first is answered, ten drawings in a row.
+
+    Streamlit may take several messages as one, and then a Clear wins over the label: the row stays, without a label.
+    """
+    visitor, chance, drawings = Visitor(app.address), random.Random(3), []
+    for digit in range(10):
+        drawings.append(scribble(chance))
+        old, fragment_id = visitor.drawing_id, visitor.canvas[1]
+        buttons = {e.button.label: e.button.id for e, _ in visitor.inside("true_label") if e.HasField("button")}
+        clear = next(e.button.id for e, _ in visitor.inside("clear") if e.HasField("button"))
+        press = WidgetState(id=buttons[str(digit)], trigger_value=True)
+        visitor.draw(scribble(chance)) if digit % 2 else None  # every other drawing has an earlier stroke
+        visitor.send([visitor.canvas_state(drawings[-1])], fragment_id)
+        visitor.send([press], fragment_id)
+        visitor.send([press], fragment_id)
+        if digit % 3 == 0:
+            visitor.send([WidgetState(id=clear, trigger_value=True)], fragment_id)
+        wait_until(lambda: visitor.read(seconds=0.2) or visitor.drawing_id != old)  # noqa: B023
+        visitor.read(seconds=0.5)
+    wait_until(lambda: visitor.read(seconds=0.2) or visitor.look_again() or "Saving" not in visitor.text("notice"))
+    visitor.close()
+    for digit, found in enumerate(labels_of(db, drawings)):
+        assert len(found) <= 1
+        assert all(pd.isna(label) or label == digit for label in found)
+    labelled = db.fetch_predictions()["true_label"].dropna()
+    assert labelled.is_unique  # no digit was given to two drawings
+    assert len(labelled) >= 4  # else the test would show nothing
+
+
+def test_twenty_sessions_at_once_get_twenty_answers_and_twenty_rows(db, app):
+    """More sessions than connections to the database, all drawing and labelling at the same time."""
+    failures, drawings = [], {}
+
+    def session(number):
+        try:
+            visitor, chance = Visitor(app.address), random.Random(f"session {number}")
+            for _ in range(2):
+                png = scribble(chance)
+                visitor.draw(png)
+                assert visitor.text("answer_confidence")
+                drawings[visitor.drawing_id] = (number % 10, png)
+                assert visitor.label(number % 10)
+            wait_until(lambda: visitor.look_again() or visitor.saved)
+            visitor.close()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=session, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    rows = db.fetch_predictions().set_index("id")
+    assert sorted(rows.index) == sorted(drawings)
+    for drawing_id, (label, png) in drawings.items():
+        assert rows.loc[drawing_id, "true_label"] == label
+        assert same_ink(rows.loc[drawing_id, "drawing"], png)
