@@ -17,7 +17,7 @@ WATCH = """() => {
   const times = (window.times = []);
   const answer = () => {
     const part = document.querySelector(".st-key-answer");
-    return part.innerText + part.querySelector(".bars")?.ariaLabel;
+    return part.querySelector("img")?.src ?? part.innerText;  // what the network saw comes last
   };
   let up = null, before = answer();
   document.addEventListener("pointerup", () => { up = performance.now(); before = answer(); }, true);

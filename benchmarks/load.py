@@ -18,6 +18,7 @@ import time
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 from bench import ROOT, database, drawing, percentile, report
 from browser import serve
 from visitor import Visitor
@@ -102,16 +103,23 @@ def measure(load, sessions, seconds):
     """Report on so many sessions; returns the 95th percentile in seconds."""
     load.open(sessions)
     time.sleep(SETTLE)
-    load.times, load.errors = [], []
+    load.times, load.errors, before = [], [], cpu_seconds()
     time.sleep(seconds)
-    times, errors = load.times, load.errors
+    times, errors, cpu = load.times, load.errors, cpu_seconds() - before
     middle, high = (percentile(times, p) for p in (50, 95))
     faults = f"{len(errors)} errors: {errors[0]}" if errors else "all right"
     report(
         f"{sessions} sessions: drawing sent to answer received",
-        f"p50 {1000 * middle:.0f} ms, p95 {1000 * high:.0f} ms, {len(times)} answers, {faults}",
+        f"p50 {1000 * middle:.0f} ms, p95 {1000 * high:.0f} ms, {len(times)} answers, {faults}; "
+        f"{1000 * cpu / len(times):.0f} ms of processor time each",
     )
     return high
+
+
+def cpu_seconds():
+    """Processor time that the app has used, if it was started here."""
+    apps = [child for child in psutil.Process().children() if "streamlit" in " ".join(child.cmdline())]
+    return sum(sum(app.cpu_times()[:2]) for app in apps)
 
 
 def main():
