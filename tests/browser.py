@@ -21,6 +21,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 
 ROOT = Path(__file__).parent.parent
 CANVAS = ".st-key-canvas canvas.upper-canvas"
+expect.set_options(timeout=30_000)  # milliseconds; a busy machine may take its time
 FLAGS = [
     "--disable-gpu",
     "--disable-quic",
@@ -94,22 +95,22 @@ class Visitor:
     def __init__(self, browser, url, before=lambda page: None, **context):
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
-        self.complaints = []  # what the browser's console and the network complain about
+        self.complaints = []  # what the browser's console complains about
         self.sent = []  # the PNG of every drawing that the canvas sent to the app
         self.page.on("console", lambda m: m.type == "error" and self.complaints.append(m.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.complaints.append(f"{request.url} {request.failure}"))
         self.page.on("websocket", lambda socket: socket.on("framesent", self._frame))
         before(self.page)
-        self.page.goto(url)
-        try:
-            self._look()
-        except AssertionError:
+        self._open(url)
+
+    def _open(self, url):
+        """Open the page; again if Chromium hung up, as it does when a network interface comes or goes (containers)."""
+        for _ in range(5):
+            self.complaints.clear()
+            self.page.goto(url)
             if not any("ERR_NETWORK_CHANGED" in text for text in self.complaints):
-                raise
-            self.complaints.clear()  # a network interface came or went (containers do that), and Chromium hung up
-            self.page.reload()
-            self._look()
+                break
+        self._look()
 
     def __enter__(self):
         return self
@@ -136,7 +137,7 @@ class Visitor:
         """The part of the page with this container key."""
         return self.page.locator(f".st-key-{key}")
 
-    def draw(self, strokes, wait=True):
+    def draw(self, strokes):
         """Draw with the mouse, and wait until the canvas has sent the drawing."""
         x0, y0 = self._corner()
         for stroke in strokes:
@@ -145,7 +146,7 @@ class Visitor:
             for x, y in stroke[1:]:
                 self.page.mouse.move(x0 + x, y0 + y)
             self.page.mouse.up()
-        self._sent(strokes, wait)
+        self._sent(strokes)
 
     def touch(self, strokes):
         """Draw with a finger, and wait until the canvas has sent the drawing."""
@@ -169,10 +170,10 @@ class Visitor:
         box = canvas.bounding_box()
         return box["x"], box["y"]
 
-    def _sent(self, strokes, wait=True):
+    def _sent(self, strokes):
         self.strokes += len(strokes)
-        deadline = time.monotonic() + 10
-        while wait and self.strokes_sent < self.strokes:
+        deadline = time.monotonic() + 30
+        while self.strokes_sent < self.strokes:
             assert time.monotonic() < deadline, f"of {self.strokes} strokes, the canvas sent {self.strokes_sent}"
             self.page.wait_for_timeout(20)
 

@@ -254,9 +254,9 @@ def test_a_stroke_that_reaches_the_app_after_the_label_lands_nowhere(visit, db):
     visitor.draw([first])
     saved(visitor)
     holding = True
-    visitor.draw([second], wait=False)
-    visitor.page.wait_for_timeout(500)
-    assert len(held) == 1
+    visitor.draw([second])
+    while not held:
+        visitor.page.wait_for_timeout(50)
     visitor.label(4)
     expect(visitor.at("notice")).to_contain_text("Saved as 4")
     send(held[0])
