@@ -146,8 +146,8 @@ def filtered(view: View, verdict: str | None, digit: int | None, pair: tuple[int
 
 
 def search(table: pa.Table, text: str, zone: str) -> pa.Table:
-    """The rows in which every word of `text` is found."""
-    for word in text.lower().split():
+    """The rows in which every word of `text` is found, the quickest looked for first."""
+    for word in sorted(text.lower().split(), key=lambda word: not word.isalpha() and len(word) > 1):
         if word.isdecimal() and len(word) == 1:
             found = pc.or_(pc.equal(table["digit"], int(word)), pc.equal(pc.fill_null(table["label"], -1), int(word)))
         elif word in ("right", "wrong", "unlabelled"):

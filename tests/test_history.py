@@ -279,6 +279,8 @@ def open_page(db):
     """Opens the history for a visitor with these drawings of their own."""
 
     def run(*own_ids):
+        shared = history.get_snapshot()  # the page itself would wait a second at most
+        until(lambda: shared.look(patience=30, check=True) and not shared.problem, 60)
         at = AppTest.from_function(page, default_timeout=30)
         at.session_state["own_ids"] = set(own_ids)
         until(lambda: not any("Reading" in c.value or "older" in c.value for c in at.run().caption))
@@ -296,6 +298,22 @@ def test_an_empty_history_says_what_to_expect(open_page):
     at = open_page()
     assert not at.dataframe
     assert at.caption[0].value == "No drawings yet: yours will be the first."
+
+
+def test_the_page_stays_calm_while_the_database_is_away_and_keeps_what_it_had(open_page, save, monkeypatch, folder):
+    save(1)
+    open_page()
+    monkeypatch.setenv("POSTGRES_HOST", str(folder / "nowhere"))
+    postgres.reads.close()
+    at = AppTest.from_function(page, default_timeout=30)
+    until(lambda: at.run().info)
+    assert not at.exception
+    assert at.info[0].value == "The database cannot be read right now. This comes back by itself."
+    assert len(shown(at)) == 1
+    at.session_state["history_pick"] = str(uuid.uuid4())
+    at.run()  # a closer look, too
+    assert not at.exception
+    assert len(at.info) == 2
 
 
 def test_the_head_counts_and_the_filters_narrow_the_table(open_page, save):
