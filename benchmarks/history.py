@@ -46,7 +46,7 @@ def open_page(browser, url, rows):
     page.goto(url, wait_until="commit")
 
     def until(condition, argument=None):
-        return page.wait_for_function(condition, arg=argument, timeout=60_000).json_value()
+        return page.wait_for_function(condition, arg=argument, timeout=300_000).json_value()
 
     canvas = until(f"() => document.querySelector('{CANVAS}') && performance.now() / 1000")
     history = until(READY)
