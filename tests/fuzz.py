@@ -359,8 +359,7 @@ def run_messages(chance, number, folder):
         decent.close()
         assert app.process.poll() is None, "the app ended"
     finally:
-        app.process.kill()
-        app.process.wait()
+        app.stop()
     return (
         {"messages": number, "decent drawings labelled and saved": drawn, "exceptions shown": len(shown)},
         grown,

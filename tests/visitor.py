@@ -29,7 +29,11 @@ class Visitor:
         with contextlib.ExitStack() as closing:
             self.socket = closing.enter_context(
                 connect(
-                    f"ws://{address}/_stcore/stream", subprotocols=["streamlit"], max_size=None, open_timeout=timeout
+                    f"ws://{address}/_stcore/stream",
+                    subprotocols=["streamlit"],
+                    max_size=None,
+                    ping_interval=None,
+                    open_timeout=timeout,
                 )
             )
             self.rerun()
