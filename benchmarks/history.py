@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 import psutil  # noqa: E402
 from browser import CANVAS, open_browser, serve  # noqa: E402 (of tests/)
+from playwright.sync_api import TimeoutError  # noqa: E402
 
 import embedded  # noqa: E402
 
@@ -39,18 +40,33 @@ AT_ROW = (
 
 def open_page(browser, url, rows):
     """Open the page in a new context. Returns the page and what was measured."""
+    while True:
+        opened = try_to_open(browser, url, rows)
+        if opened:
+            return opened
+        print("the browser dropped its connections, because a network interface came or went: again", file=sys.stderr)
+
+
+def try_to_open(browser, url, rows):
     context = browser.new_context(viewport={"width": 1280, "height": 1600})
     page = context.new_page()
     received = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
+    dropped = []
+    page.on("requestfailed", lambda request: dropped.append("NETWORK_CHANGED" in (request.failure or "")))
     page.goto(url, wait_until="commit")
 
     def until(condition, argument=None):
-        return page.wait_for_function(condition, arg=argument, timeout=300_000).json_value()
+        return page.wait_for_function(condition, arg=argument, timeout=120_000).json_value()
 
-    canvas = until(f"() => document.querySelector('{CANVAS}') && performance.now() / 1000")
-    history = until(READY)
-    whole = until(ALL, f"{rows:,}")
+    try:
+        canvas = until(f"() => document.querySelector('{CANVAS}') && performance.now() / 1000")
+        history = until(READY)
+        whole = until(ALL, f"{rows:,}")
+    except TimeoutError:
+        if not any(dropped):
+            raise
+        return context.close()
     megabytes = sum(received) / 1e6
     return page, until, {"canvas": canvas, "history": history, "all rows": whole, "sent": megabytes}
 
