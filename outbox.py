@@ -48,7 +48,7 @@ class Allowance:
 
     def __init__(self, burst=300, seconds=1.0):
         self._burst, self._seconds = burst, seconds
-        self._left, self._time = float(burst), time.monotonic()
+        self._left, self._time = self._burst, time.monotonic()
 
     def take(self):
         """Whether one more is allowed; if so, it is taken."""

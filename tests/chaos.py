@@ -34,7 +34,6 @@ from visitor import Visitor, same_ink, scribble
 from websockets.exceptions import WebSocketException
 
 ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "app.py"
 sys.path.insert(0, str(ROOT))
 
 EMBEDDED = ("server", "server and its children", "connection", "app", "app and server", "server paused")
@@ -58,8 +57,8 @@ class App:
         options = ["--server.headless=true", f"--server.address={host}", f"--server.port={port}"]
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *options],
-                cwd=SCRIPT.parent,
+                [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), *options],
+                cwd=ROOT,
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,

@@ -11,9 +11,9 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from visitor import Visitor, same_ink, scribble
 
 
-@pytest.fixture
-def app(db, folder):
-    app = App(folder / "app.log")
+@pytest.fixture(scope="module")
+def app(server, tmp_path_factory):
+    app = App(tmp_path_factory.mktemp("app") / "app.log", **server)
     app.wait_until_up()
     yield app
     app.process.kill()
