@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def database():
     """The environment of an app, or of this process, that uses a new embedded server; it is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="digits-"))
     folder.chmod(0o711)  # PostgreSQL's own user must reach its data
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that whatever ends this, the server ends with it
     try:
         server = {"POSTGRES_HOST": embedded.start(folder / "pgdata"), "POSTGRES_DB": "postgres"}
         yield server | {"POSTGRES_USER": "postgres", "POSTGRES_PORT": "", "POSTGRES_PASSWORD": "", "PGDATA_DIR": ""}

@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/load.py 50 --seconds 60
     .venv/bin/python benchmarks/load.py 100 --url http://127.0.0.1:8080    # what runs there, say behind a proxy
 
-Each session is a page of its own over Streamlit's websocket (tests/visitor.py) and ends a stroke every two seconds: two
-drawings of its own, then a label, and the next ones. Measured is the time from sending the drawing until digit and
+Each session is a page of its own over Streamlit's websocket (tests/visitor.py) and ends a stroke every two seconds, on
+drawings of its own; with --labels it also labels every second one, which is half as many runs of the page again. Measured is the time from sending the drawing until digit and
 confidence are received. Every answer must be the one that the model in this process gives for that very drawing, down
 to its ten percentages. The app, its database and this program share the machine; on two cores that takes four minutes.
 """
@@ -60,8 +60,8 @@ class Drawer(Visitor):
 class Load:
     """Sessions that draw, each in a thread."""
 
-    def __init__(self, address):
-        self.address = address
+    def __init__(self, address, labels=False):
+        self.address, self.labels = address, labels
         self.model = load_model(ROOT / "model.pth")
         self.rng = np.random.default_rng(0)
         self.threads, self.times, self.errors = [], [], []
@@ -86,7 +86,7 @@ class Load:
                 due = max(due + EVERY, time.perf_counter())
                 try:
                     self.times.append(visitor.stroke(*drawings[n % DRAWINGS]))
-                    if n % 2 and not visitor.label(n % 10):
+                    if self.labels and n % 2 and not visitor.label(n % 10):
                         raise ValueError("the label buttons are disabled after a stroke")
                 except Exception as error:
                     self.errors.append(f"{type(error).__name__}: {error}")
@@ -126,11 +126,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sessions", type=int, nargs="*", default=[50, 100, 150, 200, 250, 300], help="how many at once")
     parser.add_argument("--seconds", type=float, default=20, help="how long each number is measured")
+    parser.add_argument("--labels", action="store_true", help="label every second drawing, too")
     parser.add_argument("--url", help="an app that runs already; without it, one is started with a new database")
     options = parser.parse_args()
     with contextlib.ExitStack() as closing:
         url = options.url or closing.enter_context(serve(**closing.enter_context(database())))
-        load = Load(urlsplit(url).netloc)
+        load = Load(urlsplit(url).netloc, options.labels)
         closing.callback(load.close)
         for sessions in options.sessions:
             if measure(load, sessions, options.seconds) > LIMIT:
