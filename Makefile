@@ -36,8 +36,14 @@ lint: install
 train: install
 	$(BIN)/python train.py
 
+# Prints the README's figures, then the history's table, in some eight minutes on two quiet cores.
 bench: install
-	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+	@echo "| figure | median (5–95 %) | program, load of the machine |"; echo "|---|---|---|"
+	@for name in inference startup answer load writes; do \
+		$(BIN)/python benchmarks/$$name.py > .venv/bench.log 2>&1 || { cat .venv/bench.log; exit 1; }; \
+		grep '^|' .venv/bench.log; \
+	done
+	@echo; $(BIN)/python benchmarks/history.py 2>/dev/null | sed -n '/^First/,$$p'
 
 # Builds the image, brings Compose up beside whatever runs, draws and labels through the page, takes it down and up again.
 up-test: install

@@ -5,9 +5,10 @@
     .venv/bin/python benchmarks/load.py 100 --url http://127.0.0.1:8080    # what runs there, say behind a proxy
 
 Each session is a page of its own over Streamlit's websocket (tests/visitor.py) and ends a stroke every two seconds, on
-drawings of its own; with --labels it also labels every second one, which is half as many runs of the page again. Measured is the time from sending the drawing until digit and
-confidence are received. Every answer must be the one that the model in this process gives for that very drawing, down
-to its ten percentages. The app, its database and this program share the machine; on two cores that takes four minutes.
+drawings of its own; with --labels it also labels every second one, which is half as many runs of the page again.
+Measured is the time from sending the drawing until digit and confidence are received. Every answer must be the one that
+the model in this process gives for that very drawing, down to its ten percentages. The app, its database and this
+program share the machine. Takes one to four minutes.
 """
 
 import argparse
