@@ -1,5 +1,6 @@
 """What the README and the guides tell a reader to type exists."""
 
+import functools
 import re
 import shlex
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKE_TARGETS = set(re.findall(r"^([a-z][\w-]*):(?!=)", (ROOT / "Makefile").read_text(), re.M))
 
 
@@ -40,6 +41,13 @@ def compose_services():
     return set(re.findall(r"^  (\w+):$", "".join(sections), re.M))
 
 
+@functools.cache
+def usage(program):
+    done = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def of(program):
     chosen = [pytest.param(words, id=f"{guide}: {' '.join(words)}") for guide, words in ALL if program(words)]
     assert chosen
@@ -66,11 +74,8 @@ def test_each_make_command_names_targets_and_settings_of_the_makefile(words):
 def test_each_python_command_names_a_program_that_knows_its_flags(words):
     program = ROOT / words[1]
     assert program.is_file(), f"{words[1]} does not exist"
-    flags = [word.partition("=")[0] for word in words[2:] if word.startswith("--")]
-    usage = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, cwd=ROOT)
-    assert usage.returncode == 0, usage.stderr
-    for flag in flags:
-        assert re.search(rf"{flag}\b", usage.stdout), f"{words[1]} knows no {flag}"
+    for flag in [word.partition("=")[0] for word in words[2:] if word.startswith("--")]:
+        assert re.search(rf"{flag}\b", usage(program)), f"{words[1]} knows no {flag}"
 
 
 @pytest.mark.parametrize("words", of(lambda words: words[:2] == ["docker", "compose"]))
@@ -94,7 +99,8 @@ def test_each_copied_file_exists(words):
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_each_linked_file_and_picture_exists(guide):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", guide.read_text()):
+    text = guide.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) + re.findall(r'\bsrc(?:set)?="([^"]+)"', text):
         assert (guide.parent / target).exists(), f"{guide.name} links to {target}, which does not exist"
 
 
