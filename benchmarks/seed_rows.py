@@ -20,7 +20,7 @@ from strokes import place, render_strokes  # noqa: E402
 from utils import encode_png  # noqa: E402
 
 PICTURES = 300
-BATCH = 10_000  # rows a statement: well within the time limit of a write
+BATCH = 2_000  # rows a statement: within the time limit of a write on a busy machine, too
 GLYPHS = [  # strokes of each digit, in a square of side 10
     [[(5, 0), (2, 2), (1, 5), (2, 8), (5, 10), (8, 8), (9, 5), (8, 2), (5, 0)]],
     [[(3, 2), (5, 0), (5, 10)]],
