@@ -43,7 +43,8 @@ bench: install
 		$(BIN)/python benchmarks/$$name.py > .venv/bench.log 2>&1 || { cat .venv/bench.log; exit 1; }; \
 		grep '^|' .venv/bench.log; \
 	done
-	@echo; $(BIN)/python benchmarks/history.py 2>/dev/null | sed -n '/^First/,$$p'
+	@$(BIN)/python benchmarks/history.py > .venv/bench.log 2>&1 || { cat .venv/bench.log; exit 1; }
+	@echo; sed -n '/^First/,$$p' .venv/bench.log
 
 # Builds the image, brings Compose up beside whatever runs, draws and labels through the page, takes it down and up again.
 up-test: install
