@@ -107,7 +107,7 @@ class Visitor:
         """Open the page; again if Chromium hung up, as it does when a network interface comes or goes (containers)."""
         for _ in range(5):
             self.complaints.clear()
-            self.page.goto(url)
+            self.page.goto(url, timeout=120_000)
             if not any("ERR_NETWORK_CHANGED" in text for text in self.complaints):
                 break
         self._look()
@@ -139,14 +139,18 @@ class Visitor:
 
     def draw(self, strokes):
         """Draw with the mouse, and wait until the canvas has sent the drawing."""
-        x0, y0 = self._corner()
         for stroke in strokes:
-            self.page.mouse.move(x0 + stroke[0][0], y0 + stroke[0][1])
-            self.page.mouse.down()
-            for x, y in stroke[1:]:
-                self.page.mouse.move(x0 + x, y0 + y)
-            self.page.mouse.up()
+            self.mouse(stroke)
         self._sent(strokes)
+
+    def mouse(self, points):
+        """Press the mouse's button, move it and let go."""
+        x0, y0 = self._corner()
+        self.page.mouse.move(x0 + points[0][0], y0 + points[0][1])
+        self.page.mouse.down()
+        for x, y in points[1:]:
+            self.page.mouse.move(x0 + x, y0 + y)
+        self.page.mouse.up()
 
     def touch(self, strokes):
         """Draw with a finger, and wait until the canvas has sent the drawing."""

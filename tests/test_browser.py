@@ -65,9 +65,9 @@ def visit(chromium, url, db):
     assert not any(complaints), complaints
 
 
-def saved(visitor):
-    """Wait until the page says that the drawing is in the table."""
-    expect(visitor.at("notice")).to_contain_text("Saved")
+def saved(visitor, label=None):
+    """Wait until the page says that the drawing, or the last one's label, is in the table."""
+    expect(visitor.at("notice")).to_have_text("Saved." if label is None else f"Saved as {label}.")
 
 
 def rows(db):
@@ -82,7 +82,7 @@ def draw_and_label_ten(visitor, draw, db):
         draw(placed(strokes, *PLACES[digit % len(PLACES)]))
         assert visitor.answer() == digit
         visitor.label(digit)
-        expect(visitor.at("notice")).to_contain_text(f"Saved as {digit}")
+        saved(visitor, digit)
     assert rows(db) == [(digit, digit) for digit in reversed(DIGITS)]
 
 
@@ -124,9 +124,8 @@ def test_every_stroke_of_a_drawing_updates_the_same_row(visit, db):
     before = db.fetch_predictions()
     visitor.draw([second])
     assert visitor.answer() == 4
-    expect(visitor.at("notice")).to_contain_text("Saved")
     visitor.label(4)
-    expect(visitor.at("notice")).to_contain_text("Saved as 4")
+    saved(visitor, 4)
     after = db.fetch_predictions()
     assert list(after.id) == list(before.id)
     assert bytes(after.drawing[0]) != bytes(before.drawing[0])
@@ -145,8 +144,8 @@ def test_two_people_at_once_never_see_or_touch_each_others_drawing(visit, db):
     assert ann.answer() == 1
     bob.label(5)  # Ann's is the newest row
     ann.label(1)
-    saved(ann)
-    saved(bob)
+    saved(ann, 1)
+    saved(bob, 5)
     assert len(rows(db)) == 3 and set(rows(db)) == {(3, None), (8, 5), (1, 1)}
 
 
@@ -158,7 +157,7 @@ def test_clear_keeps_the_row_without_a_label_and_starts_the_next_drawing(visit, 
     visitor.draw(placed(DIGITS[7]))
     assert visitor.answer() == 7  # no trace of the 0
     visitor.label(7)
-    saved(visitor)
+    saved(visitor, 7)
     assert rows(db) == [(7, 7), (0, None)]
 
 
@@ -197,7 +196,7 @@ def test_one_tap_accepts_the_answer(visit, db):
     assert visitor.answer() == 2
     visitor.at("correct").get_by_role("button").click()
     visitor.begin()
-    expect(visitor.at("notice")).to_contain_text("Saved as 2")
+    saved(visitor, 2)
     assert rows(db) == [(2, 2)]
 
 
@@ -254,11 +253,11 @@ def test_a_stroke_that_reaches_the_app_after_the_label_lands_nowhere(visit, db):
     visitor.draw([first])
     saved(visitor)
     holding = True
-    visitor.draw([second])
+    visitor.mouse(second)
     while not held:
         visitor.page.wait_for_timeout(50)
     visitor.label(4)
-    expect(visitor.at("notice")).to_contain_text("Saved as 4")
+    saved(visitor, 4)
     send(held[0])
     visitor.page.wait_for_timeout(500)
     expect(visitor.at("answer_digit")).to_have_text("")
@@ -310,7 +309,7 @@ def test_a_scribble_is_not_called_a_digit_and_still_takes_a_label(visit, db):
     expect(visitor.at("answer_digit")).to_have_text("")
     expect(visitor.at("correct").get_by_role("button")).to_be_disabled()
     visitor.label(8)
-    expect(visitor.at("notice")).to_contain_text("Saved as 8")
+    saved(visitor, 8)
     assert [label for _, label in rows(db)] == [8]
 
 
@@ -335,7 +334,7 @@ def test_nothing_jumps_between_empty_answered_doubtful_and_labelled(visit, width
     expect(visitor.at("answer_confidence")).to_contain_text("does not look like a digit")
     assert places() == empty
     visitor.label(3)
-    expect(visitor.at("notice")).to_contain_text("Saved as 3")
+    saved(visitor, 3)
     assert places() == empty
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
 
