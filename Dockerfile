@@ -28,7 +28,7 @@ COPY app.py answer.py canvas.py utils.py model.py db.py postgres.py embedded.py 
 USER 10001
 EXPOSE 8501
 # A slim image has no curl.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
+HEALTHCHECK --interval=5s --timeout=10s --start-period=2m --retries=5 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=9)"]
 CMD ["streamlit", "run", "app.py", "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true", \
      "--browser.serverAddress=localhost"]
