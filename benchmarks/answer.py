@@ -4,15 +4,15 @@
 
 Both pages run at once, each in a process of its own with the same settings, and Chromium draws on them in turn: from
 the moment the mouse button is up until the page shows the answer (or the echo) to this stroke, the canvas's own wait of
-200 ms included. Each page gets 12 visitors, who draw one stroke that is not counted and three that are. The browser
-runs on the same machine. Takes some two minutes.
+200 ms included. Each page gets 8 visitors, who draw one stroke that is not counted and three that are. The browser
+runs on the same machine. Takes some minute.
 """
 
 import numpy as np
-from bench import ROOT, database, report, spread
+from bench import ROOT, database, describe, report, spread
 from browser import Visitor, open_browser, serve
 
-VISITORS, STROKES = 12, 3
+VISITORS, STROKES = 8, 3
 WATCH = """() => {
   const times = (window.times = []);
   const answer = () => {
@@ -48,6 +48,7 @@ def draw(browser, url, rng):
 
 
 def main():
+    describe(__doc__)
     bare_page = ROOT / "benchmarks" / "bare_page.py"
     with database() as environment, serve(**environment) as app, serve(bare_page) as bare, open_browser() as browser:
         times = {app: [], bare: []}

@@ -1,5 +1,6 @@
 """What the benchmarks share: a database and an app of their own, made-up drawings, and how figures are written."""
 
+import argparse
 import contextlib
 import io
 import os
@@ -42,6 +43,11 @@ def drawing(rng):
     gray = render_strokes(place(strokes, rng))
     Image.fromarray(gray).convert("RGBA").save(buffer := io.BytesIO(), format="PNG")
     return buffer.getvalue()
+
+
+def describe(doc):
+    """Say with --help what a benchmark measures; it takes no other argument."""
+    argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def percentile(values, p):

@@ -1,6 +1,6 @@
 """How long an answer takes while many people draw at once, and how many it takes to make everyone wait.
 
-    .venv/bin/python benchmarks/load.py                     # 50, 100, ... sessions until the 95th percentile passes 1 s
+    .venv/bin/python benchmarks/load.py                  # 50, 100, 120, ... until the 95th percentile passes 1 s
     .venv/bin/python benchmarks/load.py 50 --seconds 60
     .venv/bin/python benchmarks/load.py 100 --url http://127.0.0.1:8080    # what runs there, say behind a proxy
 
@@ -125,7 +125,7 @@ def cpu_seconds():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sessions", type=int, nargs="*", default=[50, 100, 150, 200, 250, 300], help="how many at once")
+    parser.add_argument("sessions", type=int, nargs="*", default=[50, 100, 120, 140, 160, 200], help="how many at once")
     parser.add_argument("--seconds", type=float, default=20, help="how long each number is measured")
     parser.add_argument("--labels", action="store_true", help="label every second drawing, too")
     parser.add_argument("--url", help="an app that runs already; without it, one is started with a new database")

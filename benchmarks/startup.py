@@ -12,7 +12,7 @@ import time
 from urllib.parse import urlsplit
 
 import numpy as np
-from bench import database, drawing, report, spread
+from bench import database, describe, drawing, report, spread
 from browser import serve
 from visitor import Visitor
 
@@ -20,6 +20,7 @@ STARTS = 5
 
 
 def main():
+    describe(__doc__)
     rng = np.random.default_rng(0)
     pages, answers = [], []
     with database() as environment:

@@ -12,12 +12,13 @@ import uuid
 from datetime import UTC, datetime
 
 import numpy as np
-from bench import database, drawing, report, spread
+from bench import database, describe, drawing, report, spread
 
 ROUNDS, DRAWINGS = 5, 300
 
 
 def main():
+    describe(__doc__)
     rng = np.random.default_rng(0)
     pictures = [drawing(rng) for _ in range(100)]
     row = {"digit": 7, "confidence": 0.91, "probabilities": [0.01] * 7 + [0.91, 0.01, 0.01], "not_a_digit": 0.0}
