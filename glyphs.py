@@ -23,7 +23,8 @@ DIGITS = {
         25 50 58 / 28 79 / 50 59 | 13 40 50 59 | 50 59 78""",
     2: """
         11 50 82 74 09 99 | 10 80 19 89 | 22 40 71 74 37 18 07 38 99 | 12 40 72 65 19 37 89 | 10 70 84 46 09 59 97
-        13 20 71 74 29 47 88 | 02 20 60 73 46 28 09 17 39 99""",
+        13 20 71 74 29 47 88 | 02 20 60 73 46 28 09 17 39 99
+        20 50 61 53 27 18 38 68 87 | 12 31 61 72 54 27 09 28 48 98""",
     3: """
         10 80 44 86 59 18 | 11 50 82 44 86 59 18 | 10 80 44 74 87 59 18 | 00 80 55 77 59 09 | 11 60 73 34 73 77 59 08
         10 80 33 53 66 49 28 | 12 40 72 54 33 64 77 49 17 | 10 70 44 66 49 18 | 20 80 43 55 67 39
@@ -35,19 +36,24 @@ DIGITS = {
         30 16 36 75 / 71 59 | 50 15 75 70 69 | 21 15 45 84 / 81 79""",
     5: """
         80 20 14 55 87 59 18 | 20 14 55 87 59 18 / 20 80 | 90 20 14 44 85 78 29 08 | 20 24 64 67 59 19 / 20 90
-        10 15 45 77 49 08 / 10 90 | 90 40 24 54 77 58 18 | 70 30 25 54 76 67 29 18 | 80 30 34 65 67 38 07""",
+        10 15 45 77 49 08 / 10 90 | 90 40 24 54 77 58 18 | 70 30 25 54 76 67 29 18 | 80 30 34 65 67 38 07
+        72 31 33 24 54 66 58 38 17 | 80 30 24 43 64 76 68 48 26""",
     6: """
         60 24 17 39 78 66 35 17 | 80 17 49 87 65 17 | 50 14 18 59 88 75 26 | 20 16 39 79 86 55 16
-        90 33 06 29 69 87 54 16 | 40 24 27 49 78 86 55 27 | 10 15 28 59 87 64 27 | 51 23 16 38 77 75 46 28""",
+        90 33 06 29 69 87 54 16 | 40 24 27 49 78 86 55 27 | 10 15 28 59 87 64 27 | 51 23 16 38 77 75 46 28
+        70 33 15 18 49 78 66 36 27 | 60 31 13 16 38 68 76 55 25 17 29""",
     7: """
         00 90 49 | 00 90 49 / 25 75 | 02 00 90 49 / 25 85 | 13 10 80 39 | 00 90 55 49 / 14 84 | 10 80 39 / 15 74
         04 00 90 49 | 01 90 29 / 35 85 | 13 11 40 70 64 49 | 12 21 41 80 54 39 / 25 84 | 02 10 31 80 55 49 / 16 35 74
-        01 11 80 62 39 / 25 75 | 00 80 79 | 10 82 59""",
+        01 11 80 62 39 / 25 75 | 00 80 79 | 10 82 59
+        11 20 50 80 64 48 / 15 55 85 | 22 10 30 71 53 39 / 26 86 | 22 11 81 64 58 49""",
     8: """
         50 22 44 66 78 59 27 36 64 72 50 | 70 30 22 44 76 68 39 18 26 64 72 | 50 31 43 54 72 60 50 / 54 27 39 69 87 54
         80 21 34 76 59 27 81 | 82 50 12 34 66 78 49 27 35 82 | 72 40 12 34 66 68 39 28 46 70
         20 13 45 78 49 27 45 72 50 20 | 10 33 56 78 49 17 35 62 70 | 61 31 22 45 77 59 28 36 64 82
-        30 42 54 62 40 22 / 54 36 28 59 77 54 | 50 20 22 66 68 39 17 36 71 50""",
+        30 42 54 62 40 22 / 54 36 28 59 77 54 | 50 20 22 66 68 39 17 36 71 50
+        72 51 22 24 46 68 59 38 27 45 63 | 70 40 13 35 67 59 28 26 54 | 22 41 61 43 24 36 68 59 27 45 73
+        80 31 13 45 77 58 28 36 62 81 | 21 40 60 53 34 25 37 49 68 66 44 22""",
     9: """
         75 37 14 21 60 82 85 79 | 82 50 23 36 64 82 79 | 80 40 14 36 74 82 78 59 28 | 70 31 13 25 64 80 / 80 69
         80 30 14 35 83 80 59 | 72 40 21 24 45 72 76 58 19 | 82 50 21 25 55 82 77 49 18 | 71 40 12 25 54 71 75 79
@@ -55,7 +61,9 @@ DIGITS = {
         62 41 22 34 63 62 75 58 28 17 | 51 31 33 55 64 51 67 49 28 | 73 40 11 14 44 72 59
         21 13 34 63 70 50 21 / 70 66 59 29 | 70 50 32 44 73 80 86 68 38
         60 30 12 25 54 62 53 66 68 49 18 | 70 40 22 34 63 72 64 67 59 28 | 82 60 31 23 35 64 81 74 68 49 18
-        50 20 12 24 54 62 64 68 59 29 08 | 70 30 12 14 45 73 60 74 78 59 28""",
+        50 20 12 24 54 62 64 68 59 29 08 | 70 30 12 14 45 73 60 74 78 59 28
+        72 40 21 23 45 63 71 65 78 59 28 | 63 43 22 25 45 63 72 76 58 38 18 | 62 31 13 26 55 62 54 66 59
+        50 21 14 35 53 50 63 66 58 29 07 | 50 30 22 33 53 52 50 54 66 68 49 28""",
 }
 
 LETTERS = """
@@ -97,11 +105,22 @@ DIGITS = {digit: parse(templates) for digit, templates in DIGITS.items()}
 LETTERS, SYMBOLS, SHAPES = parse(LETTERS), parse(SYMBOLS), parse(SHAPES)
 
 
-def by_hand(templates: list, rng: np.random.Generator, rounding: tuple[int, int], jitter: float = 0.45) -> np.ndarray:
-    """One of the templates by an unsteady hand, its corners cut `rounding` (from, below) times: (56, 56) bool."""
+def by_hand(
+    templates: list, rng: np.random.Generator, rounding: tuple[int, int], jitter: float = 0.45, hooks: float = 0
+) -> np.ndarray:
+    """One of the templates by an unsteady hand: (56, 56) bool.
+
+    Its points are moved by `jitter` (a standard deviation, on the templates' grid), its corners cut `rounding` (from,
+    below) times, and each stroke begins with a short hook with the chance `hooks`, and ends with one.
+    """
     times = rng.integers(*rounding)
-    strokes = templates[rng.integers(len(templates))]
-    return rasterise([chaikin(s + rng.normal(0, jitter, s.shape), times) for s in strokes])
+    strokes = []
+    for stroke in templates[rng.integers(len(templates))]:
+        stroke = stroke + rng.normal(0, jitter, stroke.shape)
+        start = stroke[:1] + rng.normal(0, 1, (int(rng.random() < hooks), 2))
+        end = stroke[-1:] + rng.normal(0, 1, (int(rng.random() < hooks), 2))
+        strokes.append(chaikin(np.vstack([start, stroke, end]), times))
+    return rasterise(strokes)
 
 
 def chaikin(points: np.ndarray, times: int) -> np.ndarray:
@@ -132,7 +151,7 @@ def rasterise(strokes: list[np.ndarray]) -> np.ndarray:
 def digit_styles(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """n digits from templates: (n, 56, 56) bool, (n,) labels."""
     labels = rng.integers(0, 10, n)
-    pictures = [by_hand(DIGITS[d], rng, (1, 4)) for d in labels]
+    pictures = [by_hand(DIGITS[d], rng, (1, 4), hooks=0.12) for d in labels]
     return torch.from_numpy(np.stack(pictures)), torch.from_numpy(labels)
 
 
@@ -164,7 +183,7 @@ def flag_and_foot(draw: ImageDraw.ImageDraw, picture: np.ndarray, box: tuple, rn
     _, top, _, bottom = box
     height, kind = bottom - top, rng.random()
     if kind < 0.8:
-        x, length, angle = middle_of(picture[top]), height * rng.uniform(0.2, 0.6), np.radians(rng.uniform(25, 65))
+        x, length, angle = middle_of(picture[top]), height * rng.uniform(0.2, 0.6), np.radians(rng.uniform(32, 68))
         draw.line((x, top, x - length * np.cos(angle), top + length * np.sin(angle)), fill=1)
     if kind > 0.5:
         x, y, tilt = middle_of(picture[bottom - 1]), bottom - 1 - rng.uniform(0, 2), rng.uniform(-2, 2)

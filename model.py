@@ -30,7 +30,7 @@ class DigitNet(nn.Module):
         self.layers = nn.Sequential(
             *conv(1, 24), *conv(24, 24), nn.MaxPool2d(2),
             *conv(24, 48), *conv(48, 48), nn.MaxPool2d(2),
-            *conv(48, 96), *conv(96, 96), nn.MaxPool2d(2, ceil_mode=True),
+            *conv(48, 96), *conv(96, 96), *conv(96, 96), nn.MaxPool2d(2, ceil_mode=True),
             nn.Flatten(), nn.Dropout(0.3), nn.Linear(96 * 4 * 4, 11),
         )  # fmt: skip
         self.register_buffer("temperature", torch.ones(()))

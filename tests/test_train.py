@@ -93,9 +93,38 @@ def test_a_batch_holds_every_kind_in_its_share():
         "nothing": (fields, eleven),
     }
     x, y = train.batch(pools)
-    assert x.shape == (256, 1, 28, 28) and y.shape == (256,)
+    size = train.GRAY + train.REDRAWN + train.STYLES + train.NOTHING
+    assert x.shape == (size, 1, 28, 28) and y.shape == (size,)
     assert (y == 10).sum() == train.NOTHING
     assert x.min() >= 0 and x.max() <= 1 and torch.isfinite(x).all()
+
+
+def test_the_loss_is_the_cross_entropy_of_eleven_classes_when_both_its_parts_weigh_the_same(monkeypatch):
+    monkeypatch.setattr(train, "DOUBT", 1)
+    logits = torch.randn(64, 11, generator=torch.Generator().manual_seed(0))
+    digits = torch.arange(64) % 10  # its first part is a mean over digits only, so here all are digits
+    assert torch.allclose(train.cross_entropy(logits, digits), torch.nn.functional.cross_entropy(logits, digits))
+    others = torch.cat([digits[:32], torch.full((32,), 10)])
+    parts = torch.nn.functional.cross_entropy(logits, others, reduction="none")
+    digit_share = logits[:32, :10].log_softmax(1).gather(1, digits[:32, None]).mean()
+    assert torch.allclose(train.cross_entropy(logits, others), parts.mean() - digit_share / 2, atol=1e-6)
+
+
+def test_the_prior_is_moved_by_the_odds_and_leaves_the_digits_among_themselves_alone():
+    model, x = train.DigitNet().eval(), torch.rand(5, 1, 28, 28)
+    with torch.inference_mode():
+        before = model(x).double().softmax(1)
+    train.shift_prior(model)
+    with torch.inference_mode():
+        after = model(x).double().softmax(1)
+    odds = lambda p: p[:, 10] / p[:, :10].sum(1)  # noqa: E731
+    in_training = train.NOTHING / (train.GRAY + train.REDRAWN + train.STYLES)
+    assert torch.allclose(
+        odds(after) / odds(before),
+        torch.tensor(train.NOT_DIGITS / (1 - train.NOT_DIGITS) / in_training).double(),
+        rtol=1e-4,
+    )
+    assert torch.allclose(after[:, :10] / after[:, :1], before[:, :10] / before[:, :1], rtol=1e-4)
 
 
 def test_the_script_says_how_to_run_it():
