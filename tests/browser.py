@@ -125,6 +125,7 @@ class Visitor:
             if drawing := value.get("drawing"):
                 self.sent.append(base64.b64decode(drawing["data"].split(",", 1)[1]))
                 self.strokes_sent = len(drawing["raw"]["objects"])
+                self.raw = drawing["raw"]  # the strokes, as Fabric.js describes them
 
     def _look(self):
         """Find the canvas and the class that its key gives it. Every drawing has its own."""

