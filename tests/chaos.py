@@ -93,9 +93,9 @@ def server_processes(data):
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.name() == "postgres" and process.cwd() == str(data) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    parents = [p for p in found if p.ppid() not in {q.pid for q in found}]
-    return parents + [p for p in found if p not in parents]
+                found.append((process, process.ppid()))
+    numbers = {process.pid for process, _ in found}
+    return [process for process, _ in sorted(found, key=lambda pair: pair[1] in numbers)]
 
 
 def hit(processes, number):
