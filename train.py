@@ -25,9 +25,7 @@ import glyphs
 from evaluate import calibration_error, evaluate, table
 from model import NOT_A_DIGIT, DigitNet
 
-HELD_OUT = (
-    3000  # of the 60,000 training images, the last: settings were chosen by them, and the temperature is fitted on them
-)
+HELD_OUT = 3000  # the last of the training images: settings were chosen, and the temperature is fitted, on them
 EPOCHS = 22
 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
@@ -37,10 +35,7 @@ STYLES = 12  # zeros with a slash, ones with a flag, sevens with a bar, and digi
 NOTHING = 12  # letters, symbols, shapes, scribbles, two digits side by side, digits lying down
 TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 12_000, 4_000  # how many are made, once
 
-PEN = (
-    0.6,
-    2.8,
-)  # radius in pixels of the 28×28 picture: a 20-pixel brush on drawings of a fifth of the canvas and more
+PEN = (0.6, 2.8)  # radius in pixels of the 28×28 picture: the brush, on drawings of a fifth of the canvas and more
 THIN_PEN = (0.6, 1.8)  # for what is no digit: a blot of ink may be a thick digit
 
 DOUBT = 0.3  # weight of "is it a digit at all?" beside "which one?": at 1, odd digits are turned away
