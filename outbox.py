@@ -33,13 +33,20 @@ FULL = (
 TABLE_FULL = "The collection is full: new drawings are answered as usual, but not kept."
 TABLE_LOOK_SECONDS = 60  # between two looks at the size of the table
 
+_first_call = threading.Lock()
+
+
+def shared():
+    """The outbox of this process, made at the first call.
+
+    Not in st.cache_resource: any browser may ask Streamlit to clear that, and what waits would be forgotten.
+    """
+    with _first_call:  # functools.cache alone makes one for each thread that comes before the first is made
+        return _only()
+
 
 @functools.cache
-def shared():
-    """The outbox of this process.
-
-    Not left to st.cache_resource alone: any browser may ask Streamlit to clear that, and what waits would be forgotten.
-    """
+def _only():
     return Outbox()
 
 

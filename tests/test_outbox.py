@@ -1,11 +1,13 @@
 """outbox.py on a real server: nothing put into it is lost, whatever happens to the database."""
 
+import functools
 import logging
 import os
 import subprocess
 import sys
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -249,6 +251,19 @@ st.cache_resource.clear()
 assert get() is before
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(outbox.__file__).parent, check=True)
+
+
+def test_visitors_who_come_at_the_same_moment_share_one_outbox(monkeypatch):
+    """What waits in a second one, this one knows nothing of, and would call it saved."""
+
+    class Slow:
+        def __init__(self):
+            threading.Event().wait(0.1)
+
+    monkeypatch.setattr(outbox, "Outbox", Slow)
+    monkeypatch.setattr(outbox, "_only", functools.cache(outbox._only.__wrapped__))
+    with ThreadPoolExecutor(20) as visitors:
+        assert len(set(visitors.map(lambda _: outbox.shared(), range(20)))) == 1
 
 
 def test_closing_writes_what_still_waits(db, prediction):
