@@ -26,11 +26,8 @@ COLUMNS = ["picture", "open", "created_at", "digit", "confidence", "label", "ver
 SHOW = {"All": None, "Mistakes": "wrong", "Unlabelled": "none"}
 ANY = "Any digit"
 PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
-
-
-@st.cache_resource(show_spinner=False)
-def get_snapshot() -> Snapshot:
-    return Snapshot()
+# Not in Streamlit's caches: any browser may have those cleared, and a reader's thread would stay, with its whole table.
+SNAPSHOT = Snapshot()
 
 
 def show_history(own_ids, put_label) -> None:
@@ -39,20 +36,20 @@ def show_history(own_ids, put_label) -> None:
     own_ids: the ids of this visitor's own drawings, the only ones that can be labelled here; put_label(id, digit) does
     it. Waits for the database at most a second, and not at all if that is known to be away.
     """
-    get_snapshot().look(patience=1, check=True)
+    SNAPSHOT.look(patience=1, check=True)
     show_table(own_ids, put_label)
-    watch("history", get_snapshot(), seconds=3)
+    watch("history", SNAPSHOT, seconds=3)
 
 
 @st.fragment(key="history")
 def show_table(own_ids, put_label) -> None:
-    snapshot, state = get_snapshot(), st.session_state
-    view = begin("history", snapshot, max_age=1)
+    state = st.session_state
+    view = begin("history", SNAPSHOT, max_age=1)
     rows, labelled, right = view.counts
     if not rows:
-        if snapshot.version:
+        if SNAPSHOT.version:
             st.caption("No drawings yet: yours will be the first.")
-        elif not snapshot.problem:
+        elif not SNAPSHOT.problem:
             st.caption("Reading …")
         return
     accuracy = f" · {share(right / labelled)} of them read right" if labelled else ""

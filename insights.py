@@ -37,23 +37,20 @@ class Counter(Reader):
             self.publish(figures)
 
 
-@st.cache_resource(show_spinner=False)
-def get_counter() -> Counter:
-    return Counter("the insights")
+COUNTER = Counter("the insights")  # not in Streamlit's caches, as history.SNAPSHOT
 
 
 def show_insights() -> None:
     """Show the figures and charts, and keep them current. Waits at most half a second for the database."""
     show_figures()
-    watch("insights", get_counter(), seconds=10)
+    watch("insights", COUNTER, seconds=10)
 
 
 @st.fragment(key="insights")
 def show_figures() -> None:
-    counter = get_counter()
-    figures = begin("insights", counter, max_age=5)
+    figures = begin("insights", COUNTER, max_age=5)
     if figures is None:
-        st.caption("" if counter.problem else "Counting …")
+        st.caption("" if COUNTER.problem else "Counting …")
         return
     total, labelled, right = (int(figures.hours[name].sum()) for name in ("n", "labelled", "right"))
     if not total:

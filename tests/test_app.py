@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -221,6 +222,16 @@ def test_a_visitor_who_draws_faster_than_drawings_can_be_kept_is_told_so(page, d
     assert "faster than drawings can be kept" in html(page)
     landed(page)
     assert rows(db) == []
+
+
+def test_clearing_streamlits_caches_leaves_no_reader_of_the_table_behind(page):
+    """Any browser may ask for that. A reader left behind keeps a thread and a copy of the table."""
+    before = [thread for thread in threading.enumerate() if thread.name in ("the history", "the insights")]
+    st.cache_resource.clear()
+    page.run()
+    assert not page.exception
+    after = [thread for thread in threading.enumerate() if thread.name in ("the history", "the insights")]
+    assert after == before
 
 
 @pytest.mark.parametrize("damage", [None, b"not a model"])

@@ -279,7 +279,7 @@ def open_page(db):
     """Opens the history for a visitor with these drawings of their own."""
 
     def run(*own_ids):
-        shared = history.get_snapshot()  # the page itself would wait a second at most
+        shared = history.SNAPSHOT  # the page itself would wait a second at most
         until(lambda: shared.look(patience=30, check=True) and not shared.problem, 60)
         at = AppTest.from_function(page, default_timeout=30)
         at.session_state["own_ids"] = set(own_ids)

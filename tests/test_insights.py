@@ -51,7 +51,7 @@ def open_page():
     def run():
         deadline = time.monotonic() + 20
         while True:
-            while insights.get_counter().look(patience=20) and insights.get_counter().problem:
+            while insights.COUNTER.look(patience=20) and insights.COUNTER.problem:
                 time.sleep(0.1)  # an earlier test had the database away
             at = AppTest.from_function(page, default_timeout=30).run()
             assert not at.exception
@@ -94,7 +94,7 @@ def test_the_last_figures_stay_while_the_database_is_away(fill, open_page, monke
     assert [metric.value for metric in open_page().metric] == ["3", "3", "100.0 %"]
     monkeypatch.setenv("POSTGRES_HOST", str(folder / "nowhere"))
     postgres.reads.close()
-    insights.get_counter().look(patience=20)
+    insights.COUNTER.look(patience=20)
     at = AppTest.from_function(page, default_timeout=30).run()
     assert at.info[0].value == "The database cannot be read right now. This comes back by itself."
     assert [metric.value for metric in at.metric] == ["3", "3", "100.0 %"]
