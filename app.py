@@ -36,11 +36,14 @@ def get_model() -> DigitNet:
     return load_model(HERE / "model.pth")
 
 
-@st.cache_resource(show_spinner=False)
 def freeze() -> None:
-    """Take all that is loaded out of garbage collection: PyTorch's objects alone hold every session for some 90 ms."""
-    gc.collect()
-    gc.freeze()
+    """Take all that is loaded out of garbage collection: PyTorch's objects alone hold every session for some 90 ms.
+
+    Only once: any browser may have Streamlit's caches cleared, and each network frozen with its garbage would stay.
+    """
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 # --- the drawing -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The page without a browser: AppTest runs the real app.py on a real database, with drawings in the canvas's state."""
 
 import base64
+import gc
 import io
 import json
 import shutil
@@ -232,6 +233,15 @@ def test_clearing_streamlits_caches_leaves_no_reader_of_the_table_behind(page):
     assert not page.exception
     after = [thread for thread in threading.enumerate() if thread.name in ("the history", "the insights")]
     assert after == before
+
+
+def test_clearing_streamlits_caches_takes_nothing_more_out_of_garbage_collection(page):
+    """What is frozen is never freed: with the caches cleared again and again, all that sessions leave would pile up."""
+    before = gc.get_freeze_count()
+    st.cache_resource.clear()
+    page.run()
+    assert not page.exception
+    assert 0 < gc.get_freeze_count() <= before
 
 
 @pytest.mark.parametrize("damage", [None, b"not a model"])
