@@ -9,7 +9,6 @@ notice. The same seed makes the same input.
 import argparse
 import contextlib
 import io
-import json
 import logging
 import math
 import os
@@ -220,18 +219,20 @@ def check_table():
 # --- messages to the running app --------------------------------------------------------------------------------------
 
 
+MILLION = '{"raw": {"objects": [' + "1," * 1_000_000 + '1]}, "data": null}'
+
+
 def hostile_json(chance):
     """In place of a canvas's state."""
     url = "data:image/png;base64,"
     deep = chance.choice((10, 1000, 100_000))
-    million = json.dumps({"raw": {"objects": [[0, 0]] * 150_000}, "data": None})
     return chance.choice(
         (
             *("", "null", "7", '"text"', "[]", "{}", "{", "NaN", "1e999", "[" * deep, "[" * deep + "]" * deep),
             *('{"a":' * deep + "1" + "}" * deep, "9" * 6000, '{"drawing": ' + "9" * 6000 + "}", '{"drawing": 7}'),
             *('{"drawing": null}', '{"drawing": []}', '{"drawing": {"data": 7}}', '{"drawing": {"data": []}}'),
             *('{"drawing": {"data": "javascript:alert(1)"}}', '{"drawing": {"data": "' + url + '!!!"}}'),
-            *('{"drawing": {"data": "' + url + "A" * 900_000 + '"}}', '{"drawing": ' + million + "}"),
+            *('{"drawing": {"data": "' + url + "A" * 900_000 + '"}}', '{"drawing": ' + MILLION + "}"),
             *('{"backgroundFit": {}}', '{"backgroundFit": 7}', '{"drawing": {"raw": 7, "data": null}}'),
         )
     )  # fmt: skip
@@ -241,7 +242,8 @@ def hostile_message(chance, visitor):
     """A message of Streamlit's own protocol, or something in its place: bytes or text."""
     kind = chance.randrange(10)
     if kind == 0:
-        return chance.choice((b"", chance.randbytes(300), "text", bytes(1_100_000), b"\x0a\xff\xff\xff\xff\x0f"))
+        beyond = bytes(chance.choice((5_100_000, 10_100_000)))  # Streamlit's limit for us, and the websocket's own
+        return chance.choice((b"", chance.randbytes(300), "text", beyond, b"\x0a\xff\xff\xff\xff\x0f"))
     message = BackMsg()
     if kind == 1:
         name = chance.choice(("clear_cache", "set_run_on_save", "stop_script", "load_git_info", "app_heartbeat"))
@@ -285,20 +287,22 @@ def hostile_message(chance, visitor):
 
 
 def attack(address, chance, messages):
-    """Send so many hostile messages. Returns how many exceptions pages showed; a page may only show refusals."""
+    """Send so many hostile messages. Returns the exceptions that pages showed; a page may only show refusals.
+
+    Whatever was sent before, the app must let the next visitor in.
+    """
     shown, visitor = [], None
     for _ in range(messages):
+        visitor = visitor or Visitor(address)
         try:
-            visitor = visitor or Visitor(address)
             visitor.socket.send(hostile_message(chance, visitor))
             visitor.read(seconds=0.02)
             if visitor.errors:
                 raise ConnectionError("enough")
         except (OSError, WebSocketException, StopIteration):
-            if visitor:
-                shown += visitor.errors
-                with contextlib.suppress(Exception):
-                    visitor.close()
+            shown += visitor.errors
+            with contextlib.suppress(Exception):
+                visitor.close()
             visitor = None
     return shown
 
@@ -336,7 +340,10 @@ def run_calls(chance, number):
 
 
 def run_messages(chance, number, folder):
-    """Attack the real app, with a decent visitor beside. Returns (facts, how much the app's memory grew, in bytes)."""
+    """Attack the real app, with a decent visitor beside.
+
+    Returns (facts, how much the app's memory grew in the second half, in bytes, the exceptions that pages showed).
+    """
     app = App(folder / "app.log")
     try:
         app.wait_until_up()
@@ -352,7 +359,7 @@ def run_messages(chance, number, folder):
                 decent.look_again()
             assert decent.saved == str(i), decent.text("notice")
             drawn += 1
-            if i == 0:
+            if i == 4:  # sessions that hold what was sent are kept for a minute, so at first it grows
                 before = memory(psutil.Process(app.process.pid))
         grown = memory(psutil.Process(app.process.pid)) - before
         assert decent.errors == []
@@ -375,7 +382,7 @@ def main():
     options.add_argument("--messages", type=int, default=2_000)
     chosen = options.parse_args()
     chance = random.Random(chosen.seed)
-    logging.disable(logging.WARNING)  # one line for each damaged PNG
+    logging.disable(logging.ERROR)  # a line for each damaged PNG, a traceback for each connection that the app cuts
     with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
         folder = Path(folder)
         folder.chmod(0o711)

@@ -32,6 +32,7 @@ class Visitor:
                     f"ws://{address}/_stcore/stream",
                     subprotocols=["streamlit"],
                     max_size=None,
+                    max_queue=None,  # else it reads no further, nor the answer to a close, while nobody takes messages
                     ping_interval=None,
                     open_timeout=timeout,
                 )
