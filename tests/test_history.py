@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from browser import Visitor, open_browser, placed, serve
+from browser import Visitor, placed
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image, ImageDraw
@@ -417,18 +417,6 @@ def test_visitors_with_the_same_filter_share_its_rows(save):
 
 
 # --- in the browser ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def url(server):
-    with serve(**server) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def cells(visitor):
