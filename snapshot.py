@@ -74,9 +74,9 @@ class Snapshot(Reader):
     def refresh(self, check):
         if self._since is None:
             self._start()
-        before = self.view.counts
         self._read_changes()
         if check and self.view.complete:
+            before = self.view.counts
             rows, labelled, _ = db.fetch_summary()
             self._read_changes()
             after = self.view.counts

@@ -160,6 +160,15 @@ def test_a_deleted_row_is_gone_when_a_page_is_opened(save):
     assert ids(shared.look(patience=20, check=True)) == [kept]
 
 
+def test_a_deleted_row_is_gone_even_if_as_many_were_added(save):
+    deleted = save(1)
+    shared = Snapshot()
+    assert ids(shared.look(patience=20)) == [deleted]
+    postgres.writes.run("DELETE FROM predictions WHERE id = %(id)s", {"id": deleted})
+    added = save(2)
+    assert ids(shared.look(patience=20, check=True)) == [added]
+
+
 def test_older_rows_follow_page_by_page_and_none_is_missed_or_doubled(db, save, monkeypatch):
     monkeypatch.setattr(snapshot, "PAGE", 4)
     monkeypatch.setattr(snapshot, "FIRST_PAGE", 2)
