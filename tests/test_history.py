@@ -5,6 +5,7 @@ import io
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -385,6 +386,15 @@ def test_a_closer_look_shows_both_pictures_and_all_probabilities(open_page, save
     assert not at.exception
 
 
+def test_a_closer_look_at_what_is_no_digit_calls_it_none(open_page, db, prediction):
+    scribble = str(uuid.uuid4())
+    db.save_prediction(scribble, **prediction | {"confidence": 0.02, "not_a_digit": 0.97, "drawing": drawing()})
+    at = open_page()
+    at.session_state["history_pick"] = scribble
+    at.run()
+    assert at.markdown[0].value == "Not taken for a digit (**97.0 %** sure that it is none), not labelled."
+
+
 def test_only_ones_own_drawing_can_be_labelled(open_page, save, db):
     own, foreign = save(1), save(2)
     at = open_page(own)
@@ -495,6 +505,23 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         dialog = look(stranger)
         expect(dialog).to_contain_text("labelled 3")
         expect(dialog.get_by_role("radio")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_history_insights_and_closer_look_can_be_read_in_both_themes(chromium, url, db, save, scheme):
+    """A dialog lies outside of the part of the page that Streamlit gives its colour scheme to."""
+    save(1, label=1)
+    poor = (Path(__file__).parent / "contrast.js").read_text()
+    colour = "part => getComputedStyle(part).color"
+    with Visitor(chromium, url, color_scheme=scheme, viewport={"width": 1280, "height": 1600}) as visitor:
+        expect(visitor.at("history")).to_contain_text("1 labelled")
+        expect(visitor.at("insights")).to_contain_text("Wilson")
+        assert visitor.page.evaluate(poor) == []
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("labelled 1: wrong")
+        assert visitor.page.evaluate(poor) == []
+        accent = visitor.page.locator(".st-key-answer_digit .digit").evaluate(colour)
+        assert dialog.locator(".bar.best").evaluate(colour) == accent
 
 
 def test_the_download_holds_every_row_and_the_server_never_the_file(chromium, url, db, save):
