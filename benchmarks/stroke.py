@@ -3,7 +3,7 @@
 import numpy as np
 from browser import Visitor  # of tests/
 
-VISITORS, STROKES = 8, 3
+STROKES = 3
 WATCH = """() => {
   const times = (window.times = []);
   const answer = () => {
@@ -20,14 +20,14 @@ WATCH = """() => {
 }"""
 
 
-def compare(browser, one, other, **context):
+def compare(browser, one, other, visitors=8, **context):
     """(milliseconds from the end of each stroke to its answer on one page, the same on the other), drawn on in turn.
 
-    one, other: the addresses; context: of the visitors' browser. Each page gets 8 visitors, who draw a stroke that is
-    not counted and three that are.
+    one, other: the addresses; visitors: of each page, who draw a stroke that is not counted and three that are;
+    context: of their browser.
     """
     times = {one: [], other: []}
-    for n in range(1 + VISITORS):
+    for n in range(1 + visitors):
         for url in (one, other) if n % 2 else (other, one):
             new = _draw(browser, url, np.random.default_rng(n), context)
             times[url] += new if n else []  # the first visitor of a process pays for its start
