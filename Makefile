@@ -36,15 +36,16 @@ lint: install
 train: install
 	$(BIN)/python train.py
 
-# Prints the README's figures, then the history's table, in some eight minutes on two quiet cores.
+# Prints the README's table, then that of docs/scale.md, in some eight minutes on two quiet cores.
 bench: install
-	@echo "| figure | median (5–95 %) | program, load of the machine |"; echo "|---|---|---|"
-	@for name in inference startup answer load writes; do \
+	@printf '%s, %s cores, load %s before the start\n\n' "$$(date +'%-d %B %Y')" "$$(nproc)" "$$(cut -d' ' -f1 /proc/loadavg)"
+	@echo '| figure | median (5–95 %) | program |'; echo '|---|--:|---|'
+	@for name in answer inference startup load writes history; do \
 		$(BIN)/python benchmarks/$$name.py > .venv/bench.log 2>&1 || { cat .venv/bench.log; exit 1; }; \
 		grep '^|' .venv/bench.log; \
 	done
-	@$(BIN)/python benchmarks/history.py > .venv/bench.log 2>&1 || { cat .venv/bench.log; exit 1; }
-	@echo; sed -n '/^First/,$$p' .venv/bench.log
+	@$(BIN)/python benchmarks/queries.py 100000 > .venv/bench.log 2>&1 || { cat .venv/bench.log; exit 1; }
+	@echo; sed -n '/^| query/,$$p' .venv/bench.log
 
 # Builds the image, brings Compose up beside whatever runs, draws and labels through the page, takes it down and up again.
 up-test: install

@@ -21,7 +21,8 @@ HEAD += ["not_a_digit", "true_label", "labelled_at", "model_version", "drawing_p
 HTML = '<button type="button">Download all as CSV</button> <span role="status"></span>'
 CSS = """
 button {
-  font: inherit; color: var(--st-text-color); background: var(--st-background-color); cursor: pointer;
+  font: inherit; font-size: 0.875rem; cursor: pointer;
+  color: var(--st-text-color); background: var(--st-background-color);
   border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius); padding: 0.5rem 0.75rem;
 }
 button:hover:enabled { border-color: var(--st-primary-color); color: var(--st-primary-color); }

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import streamlit as st
 
 import db
-from answer import bars, percent
+from answer import bars, is_digit, percent
 from export import show_download
 from insights import share
 from live import AWAY, begin, watch
@@ -70,15 +70,14 @@ def show_table(own_ids, put_label) -> None:
         alt="All predictions, newest first",
         column_config={
             "picture": st.column_config.ImageColumn("Drawing", width=60, pinned=True),
-            "open": st.column_config.ButtonColumn(
-                "", width=64, key=key, on_click=pick, args=(key, table["id"])
-            ),
+            "open": st.column_config.ButtonColumn("", width=64, key=key, on_click=pick, args=(key, table["id"])),
             "created_at": st.column_config.DatetimeColumn(
                 "Drawn", format="YYYY-MM-DD HH:mm", timezone=st.context.timezone, width=128
             ),
-            "digit": st.column_config.NumberColumn("Read as", width=72),
-            "confidence": st.column_config.ProgressColumn("Confidence", format="percent", min_value=0, max_value=1),
-            "label": st.column_config.NumberColumn("True label", width=84),
+            "digit": st.column_config.NumberColumn("Read as", width=72, alignment="center"),
+            # One decimal for all: a bar is as long as its text leaves room for.
+            "confidence": st.column_config.ProgressColumn("Confidence", format="%.1f %%", min_value=0, max_value=100),
+            "label": st.column_config.NumberColumn("True label", width=84, alignment="center"),
             "verdict": st.column_config.TextColumn("Right or wrong", width=110),
         },
     )
@@ -96,9 +95,7 @@ def show_filters(view: View) -> pa.Table:
         show = st.segmented_control(
             "Show", list(SHOW), default="All", required=True, key="history_show", label_visibility="collapsed"
         )
-        digit = st.selectbox(
-            "Digit", [ANY, *range(10)], key="history_digit", width=112, label_visibility="collapsed"
-        )
+        digit = st.selectbox("Digit", [ANY, *range(10)], key="history_digit", width=112, label_visibility="collapsed")
         text = st.text_input(
             "Search",
             key="history_search",
@@ -184,14 +181,19 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
     seen = preprocess(decode_drawing(row["drawing"]))
     key = f"relabel-{drawing_id}"
     digit, label = row["predicted_digit"], st.session_state.get(key, row["true_label"])
+    said = Prediction(digit, row["confidence"], tuple(row["probabilities"]), row["not_a_digit"])
+    read = f"Read as **{digit}** with a confidence of **{percent(said.confidence)}**"
+    if not is_digit(said):
+        read = f"Not taken for a digit (**{percent(said.not_a_digit)}** sure that it is none)"
     verdict = "not labelled" if label is None else f"labelled **{label}**: {'right' if label == digit else 'wrong'}"
-    st.markdown(f"Read as **{digit}** with a confidence of **{percent(row['confidence'])}**, {verdict}.")
+    st.markdown(f"{read}, {verdict}.")
     figures = picture(row["drawing"], "the drawing", f"Drawing number {drawing_id[:8]}")
     if seen is not None:
         pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
         figures += picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
-    st.html(f'<div style="display:flex; gap:1rem">{figures}</div>')
-    st.html(bars(Prediction(digit, row["confidence"], tuple(row["probabilities"]), row["not_a_digit"])))
+    # A dialog lies outside of the page's theme, which our style sheet goes by.
+    theme = st.context.theme.type or "light"
+    st.html(f'<div class="look" style="color-scheme:{theme}"><div class="pictures">{figures}</div>{bars(said)}</div>')
     if drawing_id in own_ids:
         st.pills(
             "Which digit did you draw?",
@@ -214,6 +216,4 @@ def relabel(key: str, drawing_id: str, own_ids, put_label) -> None:
 
 def picture(png: bytes, caption: str, alternative: str) -> str:
     url = "data:image/png;base64," + base64.b64encode(png).decode()
-    style = "width:100%; height:auto; border-radius:.5rem; image-rendering:pixelated"
-    image = f'<img src="{url}" alt="{alternative}" style="{style}">'
-    return f'<figure style="flex:1">{image}<figcaption>{caption}</figcaption></figure>'
+    return f'<figure><img src="{url}" alt="{alternative}"><figcaption>{caption}</figcaption></figure>'

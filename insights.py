@@ -10,7 +10,7 @@ import streamlit as st
 import db
 from live import Reader, begin, watch
 
-RIGHT, WRONG, QUIET = "#0b7a6f", "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark page
+WRONG, QUIET = "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark page
 FEW = {"confusion": 20, "reliability": 50, "accuracy": 20}  # labelled drawings below which a chart would show noise
 Z = 1.959964  # of the normal distribution, for an interval that holds the true value 95 times in 100
 
@@ -62,6 +62,7 @@ def show_figures() -> None:
         show_confusion(figures.answers, labelled)
     with right_side:
         show_reliability(figures.answers, labelled)
+    st.space("small")
     show_time(figures.hours, labelled)
 
 
@@ -77,9 +78,18 @@ def share(p: float, digits: int = 1) -> str:
     return f"{100 * p:.{digits}f} %"
 
 
-def ink() -> str:
-    """The colour of text in a chart: unlike axes and titles, it does not follow the theme by itself."""
-    return "#f0ede8" if st.context.theme.type == "dark" else "#211f1c"
+def colours() -> tuple[str, str, str]:
+    """(the accent, text on it, other text) in the visitor's theme: what is drawn in a chart does not follow it."""
+    return ("#45c4b4", "#10201e", "#f0ede8") if st.context.theme.type == "dark" else ("#0a6f65", "#ffffff", "#211f1c")
+
+
+def show_chart(chart: alt.Chart, title: str, words: str, height: int = 300, **more) -> None:
+    """words: what the chart shows, for those who cannot see it; height: in pixels; more: of st.altair_chart."""
+    text = colours()[2]
+    chart = chart.properties(title=title, height=height, padding={"bottom": 0})
+    # Streamlit's own gray for axes is too faint to read on the light page.
+    chart = chart.configure_axis(labelColor=text, titleColor=text).configure_legend(labelColor=text)
+    st.altair_chart(chart, alt=words, **more)
 
 
 def show_numbers(total: int, labelled: int, right: int) -> None:
@@ -113,6 +123,7 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
     mistakes = cells[~cells["right"]].nlargest(3, "n")
     worst = ", ".join(f"{row.true} read as {row.read} ({row.n:,}×)" for row in mistakes.itertuples()) or "none"
 
+    accent, on_accent, text_colour = colours()
     picked = alt.selection_point("cell", fields=["true", "read"])
     axis = alt.Axis(labelAngle=0, labelFlush=False, ticks=False, domain=False)
     axes = {"axis": axis, "scale": alt.Scale(domain=list(range(10)))}
@@ -127,19 +138,20 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
         ],
     )
     tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
-        alt.Color("right:N", scale=alt.Scale(domain=[True, False], range=[RIGHT, WRONG]), legend=None),
+        alt.Color("right:N", scale=alt.Scale(domain=[True, False], range=[accent, WRONG]), legend=None),
         # A mistake in a hundred must be seen, so the shade follows the root of the share.
         alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.15, 1]), legend=None),
-        stroke=alt.condition(picked, alt.value(ink()), alt.value(None), empty=False),
+        stroke=alt.condition(picked, alt.value(text_colour), alt.value(None), empty=False),
     )
-    colour = alt.condition("datum.right && datum.share > 0.3", alt.value("#ffffff"), alt.value(ink()))
+    colour = alt.condition("datum.right && datum.share > 0.3", alt.value(on_accent), alt.value(text_colour))
     text = base.mark_text(fontSize=11).encode(color=colour, text=alt.Text("n:Q", format=".3~s"))
-    chart = (tiles.add_params(picked) + text).properties(title="Confusion matrix: drawings by digit", height=360)
-    st.altair_chart(
-        chart,
+    show_chart(
+        tiles.add_params(picked) + text,
+        "Confusion matrix: drawings by digit",
+        f"Confusion matrix of {labelled:,} labelled drawings. Most frequent mistakes: {worst}.",
+        height=360,
         key="insights_confusion",
         on_select=pick_cell,
-        alt=f"Confusion matrix of {labelled:,} labelled drawings. Most frequent mistakes: {worst}.",
     )
     st.caption(f"Most frequent mistakes: {worst}. Pick a cell to see its drawings in the history.")
 
@@ -175,16 +187,19 @@ def show_reliability(answers: pd.DataFrame, labelled: int) -> None:
             alt.Tooltip("n", title="drawings", format=","),
         ],
     )
-    whiskers = base.mark_rule(color=RIGHT, opacity=0.6).encode(alt.Y("low:Q"), alt.Y2("high:Q"))
-    points = base.mark_circle(color=RIGHT, opacity=1).encode(
+    accent = colours()[0]
+    whiskers = base.mark_rule(color=accent).encode(alt.Y("low:Q"), alt.Y2("high:Q"))
+    points = base.mark_circle(color=accent, opacity=1).encode(
         alt.Y("was:Q", title="share read right", **axis),
         alt.Size("n:Q", scale=alt.Scale(type="sqrt", range=[30, 300]), legend=None),
     )
     ideal = ideal.encode(alt.X("said:Q"), alt.Y("was:Q", title="share read right", **axis))
     words = "; ".join(f"at {row.said:.0%}, {row.was:.0%} right of {row.n:,}" for row in bins.itertuples())
-    st.altair_chart(
-        (ideal + whiskers + points).properties(title="Reliability: is 90 % right nine times in ten?", height=360),
-        alt=f"Reliability by mean confidence: {words}.",
+    show_chart(
+        ideal + whiskers + points,
+        "Reliability: is 90 % right nine times in ten?",
+        f"Reliability by mean confidence: {words}.",
+        height=360,
     )
     st.caption(f"On the dashed line, confidence is honest. Mean distance to it: {share(gap, 2)}. Bars: 95 % intervals.")
 
@@ -195,6 +210,7 @@ def show_time(hours: pd.DataFrame, labelled: int) -> None:
         st.caption(f"**Over time**: from two {unit}s with drawings on.")
         return
     left, right = st.columns(2, gap="large")
+    accent = colours()[0]
     # Vega-Lite draws bars as wide as the period only if it knows the unit.
     timeunit = {"hour": "yearmonthdatehours", "day": "yearmonthdate", "week": "yearweek", "month": "yearmonth"}[unit]
     time = alt.X("period:T", title=unit, timeUnit=timeunit)
@@ -205,10 +221,10 @@ def show_time(hours: pd.DataFrame, labelled: int) -> None:
             scored[["low", "high"]] = [wilson(row.right, row.labelled) for row in scored.itertuples()]
             axis = {"axis": alt.Axis(format="%"), "scale": alt.Scale(zero=False)}
             base = alt.Chart(scored).encode(time)
-            band = base.mark_area(color=RIGHT, opacity=0.2).encode(
+            band = base.mark_area(color=accent, opacity=0.2).encode(
                 alt.Y("low:Q", title="share read right", **axis), alt.Y2("high:Q")
             )
-            line = base.mark_line(color=RIGHT, point={"color": RIGHT, "size": 25}).encode(
+            line = base.mark_line(color=accent, point={"color": accent, "size": 25}).encode(
                 alt.Y("accuracy:Q"),
                 tooltip=[
                     alt.Tooltip("period:T", title=unit, format="%d %b %Y %H:%M"),
@@ -217,29 +233,36 @@ def show_time(hours: pd.DataFrame, labelled: int) -> None:
                 ],
             )
             first, last = scored.iloc[0], scored.iloc[-1]
-            st.altair_chart(
-                (band + line).properties(title=f"Accuracy by {unit}, with its 95 % interval", height=300),
-                alt=f"Accuracy by {unit}, from {first.accuracy:.0%} ({first.period:%d %b %Y}) "
+            show_chart(
+                band + line,
+                f"Accuracy by {unit}, with its 95 % interval",
+                f"Accuracy by {unit}, from {first.accuracy:.0%} ({first.period:%d %b %Y}) "
                 f"to {last.accuracy:.0%} ({last.period:%d %b %Y}).",
             )
     with right:
         parts = periods.assign(unlabelled=periods["n"] - periods["labelled"]).melt(
             "period", ["labelled", "unlabelled"], "kind", "drawings"
         )
-        bars = alt.Chart(parts, title=f"Drawings by {unit}", height=300).mark_bar(binSpacing=1).encode(
-            time,
-            alt.Y("drawings:Q", title="drawings", axis=alt.Axis(format=".3~s", tickMinStep=1)),
-            alt.Color(
-                "kind:N",
-                title=None,
-                scale=alt.Scale(domain=["labelled", "unlabelled"], range=[RIGHT, QUIET]),
-                legend=alt.Legend(orient="bottom"),
-            ),
-            tooltip=[alt.Tooltip("period:T", title=unit, format="%d %b %Y %H:%M"), "kind", "drawings"],
+        bars = (
+            alt.Chart(parts)
+            .mark_bar(binSpacing=1)
+            .encode(
+                time,
+                alt.Y("drawings:Q", title="drawings", axis=alt.Axis(format=".3~s", tickMinStep=1)),
+                alt.Color(
+                    "kind:N",
+                    title=None,
+                    scale=alt.Scale(domain=["labelled", "unlabelled"], range=[accent, QUIET]),
+                    legend=alt.Legend(orient="top", offset=0, padding=0),
+                ),
+                tooltip=[alt.Tooltip("period:T", title=unit, format="%d %b %Y %H:%M"), "kind", "drawings"],
+            )
         )
         most = periods.loc[periods["n"].idxmax()]
-        st.altair_chart(
-            bars, alt=f"Drawings by {unit}: {periods['n'].sum():,} in all, most on {most.period:%d %b %Y} ({most.n:,})."
+        show_chart(
+            bars,
+            f"Drawings by {unit}",
+            f"Drawings by {unit}: {periods['n'].sum():,} in all, most on {most.period:%d %b %Y} ({most.n:,}).",
         )
 
 

@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         "picture": pa.string(),  # a data URL
         "open": pa.string(),  # the text of a button
         "digit": pa.int8(),
-        "confidence": pa.float32(),
+        "confidence": pa.float32(),  # in per cent
         "label": pa.int8(),
         "verdict": pa.string(),  # right, wrong, or null without a label
     }
@@ -74,9 +74,9 @@ class Snapshot(Reader):
     def refresh(self, check):
         if self._since is None:
             self._start()
-        before = self.view.counts
         self._read_changes()
         if check and self.view.complete:
+            before = self.view.counts
             rows, labelled, _ = db.fetch_summary()
             self._read_changes()
             after = self.view.counts
@@ -127,7 +127,8 @@ def to_arrow(rows):
         None if label is None else "right" if label == digit else "wrong"
         for digit, label in zip(digits, labels, strict=True)
     ]
-    columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), digits, confidences, labels, verdicts]
+    percents = [100 * confidence for confidence in confidences]
+    columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), digits, percents, labels, verdicts]
     arrays = [pa.array(column, of.type) for column, of in zip(columns, SCHEMA, strict=True)]
     return pa.table(arrays, SCHEMA).sort_by(ORDER)
 

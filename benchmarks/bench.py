@@ -9,6 +9,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,12 @@ def drawing(rng):
 def describe(doc):
     """Say with --help what a benchmark measures; it takes no other argument."""
     argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    conditions()
+
+
+def conditions():
+    """Say what the figures are taken on, before the benchmark adds its own load."""
+    print(f"{datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the start")
 
 
 def percentile(values, p):
@@ -63,4 +70,4 @@ def spread(values, unit="ms", digits=1):
 
 def report(what, result):
     """Print one row of the README's table."""
-    print(f"| {what} | {result} | `{Path(sys.argv[0]).name}`, load {os.getloadavg()[0]:.1f} |", flush=True)
+    print(f"| {what} | {result} | `{Path(sys.argv[0]).name}` |", flush=True)

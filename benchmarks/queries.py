@@ -10,16 +10,15 @@ and what is asked of it afterwards.
 """
 
 import argparse
+import contextlib
 import os
 import re
-import shutil
 import statistics
-import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from bench import conditions, database
 
 
 def timed(function, runs=9):
@@ -115,18 +114,15 @@ def main():
     parser.add_argument("--here", action="store_true", help="measure the database that the app uses")
     parser.add_argument("--plans", action="store_true", help="print the plans")
     options = parser.parse_args()
-    folder = None
-    if not options.here:
-        folder = Path(tempfile.mkdtemp(prefix="digits-"))
-        folder.chmod(0o711)  # PostgreSQL's own user must reach its data
-        os.environ |= {"POSTGRES_HOST": "", "PGDATA_DIR": str(folder / "pgdata")}
-    try:
+    conditions()
+    with contextlib.nullcontext() if options.here else database() as environment:
+        os.environ.update(environment or {})
+        from seed_rows import seed_rows
+
         import db
         import postgres
 
-        if folder:
-            from seed_rows import seed_rows
-
+        if not options.here:
             seed_rows(options.rows)
         db.create_table()
         print("| query | served by | ms: median (least–most) |\n|---|---|--:|")
@@ -134,13 +130,7 @@ def main():
         print()
         copy()
         postgres.close()
-    finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    import sys
-
-    sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
     main()

@@ -56,6 +56,36 @@ def db(server, monkeypatch):
     postgres.reads.close()
 
 
+@pytest.fixture(scope="module")
+def app(server, tmp_path_factory):
+    """The real app, as chaos.App: for visitors without a browser."""
+    from chaos import App
+
+    app = App(tmp_path_factory.mktemp("app") / "app.log", **server)
+    app.wait_until_up()
+    yield app
+    app.process.kill()
+    app.process.wait()
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    """The address of the real app, for visitors with a browser."""
+    from browser import serve
+
+    with serve(**server) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser without a window. Where none is installed, the tests that ask for it are skipped."""
+    from browser import open_browser
+
+    with open_browser() as browser:
+        yield browser
+
+
 @pytest.fixture
 def prediction():
     """The keywords of a `save_prediction` that the table takes."""

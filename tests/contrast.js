@@ -16,7 +16,8 @@
   const linear = (c) => (c <= 0.04045 * 255 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
   const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
   const poor = [];
-  const texts = document.createTreeWalker(document.querySelector(".stMain"), NodeFilter.SHOW_TEXT);
+  const part = document.querySelector("[role=dialog]") ?? document.querySelector(".stMain");
+  const texts = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const text = texts.currentNode.data.trim(), element = texts.currentNode.parentElement;
     if (!text || !element.checkVisibility() || element.closest(":disabled, canvas, .unseen, [aria-hidden=true]")) continue;

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import CANVAS, Visitor, open_browser, placed, serve
+from browser import CANVAS, Visitor, placed
 from PIL import Image
 from playwright.sync_api import expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -34,18 +34,6 @@ DIGITS = {  # strokes in a square of side 1
 }
 PLACES = [(40, 40, 200), (20, 60, 120), (150, 30, 110), (30, 150, 110), (60, 10, 240), (90, 80, 150)]  # left, top, size
 SCRIBBLE = placed([[(i % 2, i / 12) for i in range(12)], [(i / 12, i % 2) for i in range(12)]], 30, 30, 220)
-
-
-@pytest.fixture(scope="module")
-def url(server):
-    with serve(**server) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

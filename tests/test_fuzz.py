@@ -10,7 +10,6 @@ from pathlib import Path
 import fuzz
 import psutil
 import pytest
-from chaos import App
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from visitor import Visitor, scribble
 
@@ -40,15 +39,6 @@ def test_a_hostile_client_gets_no_traceback_and_a_decent_visitor_does_not_notice
     assert grown < fuzz.MEMORY
     assert not [text for text in shown if "redacted" not in text]  # Streamlit's own words, without the reason
     assert "MemoryError" not in (folder / "app.log").read_text(errors="replace")
-
-
-@pytest.fixture(scope="module")
-def app(server, tmp_path_factory):
-    app = App(tmp_path_factory.mktemp("app") / "app.log", **server)
-    app.wait_until_up()
-    yield app
-    app.process.kill()
-    app.process.wait()
 
 
 @pytest.mark.parametrize("drawing", ["not base64!", "QUJD", "A" * 900_000, 7, [], {"data": 1}])

@@ -5,12 +5,13 @@ import io
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from browser import Visitor, open_browser, placed, serve
+from browser import Visitor, placed
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image, ImageDraw
@@ -158,6 +159,15 @@ def test_a_deleted_row_is_gone_when_a_page_is_opened(save):
     assert ids(shared.look(patience=20)) == [deleted, kept]
     postgres.writes.run("DELETE FROM predictions WHERE id = %(id)s", {"id": deleted})
     assert ids(shared.look(patience=20, check=True)) == [kept]
+
+
+def test_a_deleted_row_is_gone_even_if_as_many_were_added(save):
+    deleted = save(1)
+    shared = Snapshot()
+    assert ids(shared.look(patience=20)) == [deleted]
+    postgres.writes.run("DELETE FROM predictions WHERE id = %(id)s", {"id": deleted})
+    added = save(2)
+    assert ids(shared.look(patience=20, check=True)) == [added]
 
 
 def test_older_rows_follow_page_by_page_and_none_is_missed_or_doubled(db, save, monkeypatch):
@@ -376,6 +386,15 @@ def test_a_closer_look_shows_both_pictures_and_all_probabilities(open_page, save
     assert not at.exception
 
 
+def test_a_closer_look_at_what_is_no_digit_calls_it_none(open_page, db, prediction):
+    scribble = str(uuid.uuid4())
+    db.save_prediction(scribble, **prediction | {"confidence": 0.02, "not_a_digit": 0.97, "drawing": drawing()})
+    at = open_page()
+    at.session_state["history_pick"] = scribble
+    at.run()
+    assert at.markdown[0].value == "Not taken for a digit (**97.0 %** sure that it is none), not labelled."
+
+
 def test_only_ones_own_drawing_can_be_labelled(open_page, save, db):
     own, foreign = save(1), save(2)
     at = open_page(own)
@@ -417,18 +436,6 @@ def test_visitors_with_the_same_filter_share_its_rows(save):
 
 
 # --- in the browser ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def url(server):
-    with serve(**server) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 def cells(visitor):
@@ -498,6 +505,23 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         dialog = look(stranger)
         expect(dialog).to_contain_text("labelled 3")
         expect(dialog.get_by_role("radio")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_history_insights_and_closer_look_can_be_read_in_both_themes(chromium, url, db, save, scheme):
+    """A dialog lies outside of the part of the page that Streamlit gives its colour scheme to."""
+    save(1, label=1)
+    poor = (Path(__file__).parent / "contrast.js").read_text()
+    colour = "part => getComputedStyle(part).color"
+    with Visitor(chromium, url, color_scheme=scheme, viewport={"width": 1280, "height": 1600}) as visitor:
+        expect(visitor.at("history")).to_contain_text("1 labelled")
+        expect(visitor.at("insights")).to_contain_text("Wilson")
+        assert visitor.page.evaluate(poor) == []
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("labelled 1: wrong")
+        assert visitor.page.evaluate(poor) == []
+        accent = visitor.page.locator(".st-key-answer_digit .digit").evaluate(colour)
+        assert dialog.locator(".bar.best").evaluate(colour) == accent
 
 
 def test_the_download_holds_every_row_and_the_server_never_the_file(chromium, url, db, save):

@@ -5,19 +5,8 @@ import threading
 import time
 
 import pandas as pd
-import pytest
-from chaos import App
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from visitor import Visitor, same_ink, scribble
-
-
-@pytest.fixture(scope="module")
-def app(server, tmp_path_factory):
-    app = App(tmp_path_factory.mktemp("app") / "app.log", **server)
-    app.wait_until_up()
-    yield app
-    app.process.kill()
-    app.process.wait()
 
 
 def wait_until(condition, seconds=100):

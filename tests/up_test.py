@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from browser import Visitor, open_browser, placed
+from browser import Visitor, placed
 from playwright.sync_api import expect
 
 ROOT = Path(__file__).parent.parent
@@ -73,12 +73,6 @@ def image():
     if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode:
         pytest.fail("docker info fails: start Docker, or let this user use it")
     Deployment("docker-compose.yml").compose("build")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
