@@ -132,7 +132,6 @@ def answer_stroke() -> None:
 
 
 def accept_answer(drawing_id: str | None = None) -> None:
-    read_canvas()
     drawn = st.session_state.drawn
     if drawn and answer.is_digit(drawn.prediction):
         finish_drawing(drawn.prediction.digit, drawing_id)
