@@ -206,18 +206,30 @@ def middle_of(row: np.ndarray) -> float:
 
 
 def non_digits(n: int, rng: np.random.Generator) -> torch.Tensor:
-    """n letters, symbols, shapes, scribbles and polylines: (n, 56, 56) bool."""
+    """n letters, symbols, shapes, polygons, scribbles and polylines: (n, 56, 56) bool."""
     pictures = []
     for kind in rng.random(n):
-        if kind < 0.45:
+        if kind < 0.38:
             pictures.append(by_hand(LETTERS, rng, (0, 4)))
-        elif kind < 0.60:
+        elif kind < 0.51:
             pictures.append(by_hand(SYMBOLS, rng, (0, 4)))
-        elif kind < 0.76:
+        elif kind < 0.61:
             pictures.append(by_hand(SHAPES, rng, (0, 1)))
+        elif kind < 0.80:
+            pictures.append(rasterise([polygon(rng)]))
         else:
             pictures.append(rasterise(scribble(rng)))
     return torch.from_numpy(np.stack(pictures))
+
+
+def polygon(rng: np.random.Generator) -> np.ndarray:
+    """A triangle, rectangle or other polygon with sharp corners, of any aspect ratio; its ends may miss each other."""
+    n = rng.choice([3, 4, 4, 4, 5, 6])
+    angles = (np.arange(n + 1) + 0.5) * 2 * np.pi / n
+    points = np.stack([np.sin(angles), np.cos(angles)], 1) * [rng.uniform(0.3, 1), 1]
+    turn = rng.normal(0, 0.3) + rng.integers(2) * np.pi / 2
+    points = points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return points + rng.normal(0, 0.07, points.shape)
 
 
 def scribble(rng: np.random.Generator) -> list[np.ndarray]:
