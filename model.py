@@ -28,8 +28,8 @@ class DigitNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *conv(1, 24), *conv(24, 24), nn.MaxPool2d(2),
-            *conv(24, 48), *conv(48, 48), nn.MaxPool2d(2),
+            *conv(1, 16), *conv(16, 16), nn.MaxPool2d(2),
+            *conv(16, 48), *conv(48, 48), nn.MaxPool2d(2),
             *conv(48, 96), *conv(96, 96), *conv(96, 96), nn.MaxPool2d(2, ceil_mode=True),
             nn.Flatten(), nn.Dropout(0.3), nn.Linear(96 * 4 * 4, 11),
         )  # fmt: skip
@@ -41,7 +41,8 @@ class DigitNet(nn.Module):
 
 def conv(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
     """3×3 convolution, batch normalisation, ReLU."""
-    return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
+    convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)
 
 
 @dataclass(frozen=True)

