@@ -227,9 +227,13 @@ def polygon(rng: np.random.Generator) -> np.ndarray:
     n = rng.choice([3, 4, 4, 4, 5, 6])
     angles = (np.arange(n + 1) + 0.5) * 2 * np.pi / n
     points = np.stack([np.sin(angles), np.cos(angles)], 1) * [rng.uniform(0.3, 1), 1]
-    turn = rng.normal(0, 0.3) + rng.integers(2) * np.pi / 2
-    points = points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = turn(points, rng.normal(0, 0.3) + rng.integers(2) * np.pi / 2)
     return points + rng.normal(0, 0.07, points.shape)
+
+
+def turn(points: np.ndarray, angle: float) -> np.ndarray:
+    """(n, 2) points, turned about the origin by an angle in radians."""
+    return points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def scribble(rng: np.random.Generator) -> list[np.ndarray]:
@@ -244,8 +248,7 @@ def scribble(rng: np.random.Generator) -> list[np.ndarray]:
         n = rng.integers(5, 16)
         points = np.stack([np.arange(n) * rng.uniform(0.3, 1.5), np.where(np.arange(n) % 2, 0, rng.uniform(4, 9))], 1)
         points = chaikin(points + rng.normal(0, 0.5, points.shape), rng.integers(0, 3))
-        angle = rng.uniform(0, np.pi)
-        return [points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])]
+        return [turn(points, rng.uniform(0, np.pi))]
     if kind == 3:  # two turns and more
         turns = rng.uniform(1.8, 4.5) * 2 * np.pi
         t = np.linspace(rng.uniform(0, 6), turns, 80)[:, None]
