@@ -15,7 +15,7 @@ import numpy as np
 import streamlit as st
 
 import answer
-from canvas import canvas_url, decode, show_canvas
+from canvas import canvas_url, decode, send_at_once, show_canvas
 from history import show_history
 from insights import show_insights
 from live import ticked
@@ -238,6 +238,7 @@ st.html(
     '<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear.</span></p>'
 )
 show_drawing()
+send_at_once()
 show_shortcuts()
 with st.container(key="history"):
     show_history(st.session_state.own_ids, OUTBOX.put_label)

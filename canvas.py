@@ -23,9 +23,31 @@ streamlit_drawable_canvas.out = st.components.v2.component(
     isolate_styles=False,
 )
 
+# The component waits 200 ms after a stroke before it sends it, which is most of the time that an answer takes, and a
+# label pressed within them missed the stroke. Its toolbar's first button sends at once: this presses it when the pen
+# is lifted. Should that ever come too early, or the button be gone, the component still sends by itself.
+SEND = """
+export default function ({ parentElement }) {
+  parentElement.stop?.();  // Streamlit calls this again when it sends the component again
+  const listeners = new AbortController();
+  const on = (names, what) => names.forEach((name) =>
+    document.addEventListener(name, what, { capture: true, signal: listeners.signal }));
+  let drawing = false;
+  on(["mousedown", "touchstart"], (event) => { drawing = Boolean(event.target.closest?.(".st-key-canvas")); });
+  on(["mouseup", "touchend"], (event) => {
+    if (!drawing || event.touches?.length) return;
+    drawing = false;
+    // Once the component has taken the stroke in.
+    setTimeout(() => document.querySelector('.st-key-canvas [aria-label^="Update the app"]')?.click());
+  });
+  parentElement.stop = () => listeners.abort();
+  return parentElement.stop;
+}
+"""
+
 
 def show_canvas(key: str, on_change: Callable[[], None]) -> None:
-    """White ink on black. The browser sends what is drawn at the end of every stroke, 200 ms later."""
+    """White ink on black. The browser sends what is drawn at the end of every stroke."""
     st.html('<p class="unseen">Canvas: draw a digit here with mouse, pen or finger</p>')
     st_canvas(
         stroke_width=BRUSH_WIDTH,
@@ -37,6 +59,16 @@ def show_canvas(key: str, on_change: Callable[[], None]) -> None:
         key=key,
         on_change=on_change,
     )
+
+
+@st.cache_resource(show_spinner=False)
+def get_sender():
+    return st.components.v2.component("send", js=SEND)
+
+
+def send_at_once() -> None:
+    """Have strokes sent when the pen is lifted; once on a page, wherever its canvas is."""
+    get_sender()(key="send", height=1)
 
 
 def canvas_url(key: str) -> str | None:

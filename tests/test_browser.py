@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import CANVAS, Visitor, placed
 from PIL import Image
@@ -216,6 +217,25 @@ def test_a_stroke_that_is_still_being_drawn_when_its_drawing_ends_lands_nowhere(
     assert visitor.answer() == 7
     saved(visitor)
     assert rows(db) == [(7, None), (0, 0)]
+
+
+@pytest.mark.parametrize("context", [{}, PHONE], ids=["mouse", "finger"])
+def test_a_label_pressed_at_once_after_a_stroke_takes_the_stroke_along(visit, db, context):
+    """The component alone sends a stroke 200 ms after its end; the press comes 50 ms after it, from within the page."""
+    visitor = visit(**context)
+    first, second = placed(DIGITS[4])
+    (visitor.touch if context else visitor.draw)([first])
+    saved(visitor)
+    visitor.page.evaluate("""() => {
+      const press = () => setTimeout(() => document.querySelectorAll(".st-key-true_label button")[4].click(), 50);
+      document.addEventListener("pointerup", press, { once: true, capture: true });
+    }""")
+    (visitor.finger if context else visitor.mouse)(second)
+    visitor.begin()
+    saved(visitor, 4)
+    assert rows(db) == [(4, 4)]
+    kept = np.asarray(Image.open(io.BytesIO(db.fetch_predictions().drawing[0])))
+    assert all(kept[round(y), round(x)] > 128 for x, y in (first[3], second[-1]))
 
 
 def test_a_stroke_that_reaches_the_app_after_the_label_lands_nowhere(visit, db):
