@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import random
+import signal
 import struct
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from websockets.exceptions import WebSocketException
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+HOURS = 1  # at most; a run of ten thousand takes some ten minutes
 MEMORY = 100e6  # bytes: what caches and fragmentation may take; a leak of a picture a payload would be far above
 
 # --- what a hostile browser may call a drawing ------------------------------------------------------------------------
@@ -374,6 +376,10 @@ def run_messages(chance, number, folder):
     )
 
 
+def too_long(*_):
+    raise TimeoutError(f"not done within {HOURS} hours: the traceback says what was waited for")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", default="1")
@@ -382,6 +388,8 @@ def main():
     options.add_argument("--messages", type=int, default=2_000)
     chosen = options.parse_args()
     chance = random.Random(chosen.seed)
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(HOURS * 3600)
     logging.disable(logging.ERROR)  # a line for each damaged PNG, a traceback for each connection that the app cuts
     with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
         folder = Path(folder)
