@@ -3,69 +3,21 @@
 It works beside a running deployment, under a project name of its own; the second part needs ports 80 and 443.
 """
 
-import json
-import os
 import re
-import secrets
 import shutil
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from browser import Visitor, placed
+from deployment import PASSWORD, Deployment
 from playwright.sync_api import expect
 
-ROOT = Path(__file__).parent.parent
-PASSWORD = secrets.token_hex(16)
 SEVEN = placed([[(0.15, 0.05), (0.85, 0.04), (0.42, 0.98)]])
 ONE = placed([[(0.5, 0.02), (0.47, 0.98)]])
 
 pytestmark = pytest.mark.timeout(1800)  # the first build downloads PyTorch
-
-
-class Deployment:
-    """`docker compose` on these files with an environment that leaves nothing to .env."""
-
-    def __init__(self, *files, **variables):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.environment = os.environ | {
-            "COMPOSE_FILE": ":".join(files),
-            "COMPOSE_PROJECT_NAME": "digits-up-test",
-            "POSTGRES_DB": "digits",
-            "POSTGRES_USER": "digits",
-            "POSTGRES_PASSWORD": PASSWORD,
-            "BIND_ADDRESS": "127.0.0.1",
-            "PORT": str(port),
-            **variables,
-        }
-
-    def compose(self, *words, check=True):
-        command = ["docker", "compose", *words]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True)
-        assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
-        return done.stdout.strip() if check else done
-
-    def up(self):
-        self.compose("up", "--detach", "--wait", "--wait-timeout", "180")
-
-    def sql(self, query):
-        return self.compose("exec", "-T", "db", "psql", "-U", "digits", "-d", "digits", "-Atc", query)
-
-    def rows(self):
-        """(rows, labelled rows) of the table."""
-        return tuple(map(int, self.sql("SELECT count(*), count(true_label) FROM predictions").split("|")))
-
-    def containers(self, service):
-        return self.compose("ps", "--quiet", service).split()
-
-    def inspect(self, service):
-        command = ["docker", "inspect", *self.containers(service)]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.fixture(scope="module", autouse=True)

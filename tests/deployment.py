@@ -1,0 +1,61 @@
+"""The Compose files of this checkout, up for a test: a project, a password and a port of its own, beside all others."""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+class Deployment:
+    """`docker compose` on these files with an environment that leaves nothing to .env."""
+
+    def __init__(self, *files, **variables):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        self.url = f"http://{self.address}"
+        self.password = secrets.token_hex(16)
+        self.environment = os.environ | {
+            "COMPOSE_FILE": ":".join(files),
+            "COMPOSE_PROJECT_NAME": f"digits-test-{secrets.token_hex(4)}",
+            "POSTGRES_DB": "digits",
+            "POSTGRES_USER": "digits",
+            "POSTGRES_PASSWORD": self.password,
+            "BIND_ADDRESS": "127.0.0.1",
+            "PORT": str(port),
+            **variables,
+        }
+
+    @contextlib.contextmanager
+    def running(self):
+        """Up, and at the end down again with all its data, whatever happens between."""
+        try:
+            self.up()
+            yield self
+        finally:
+            self.compose("down", "--volumes")
+
+    def compose(self, *words, check=True):
+        command = ["docker", "compose", *words]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=1800)
+        assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        return done.stdout.strip() if check else done
+
+    def up(self):
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "180")
+
+    def sql(self, query):
+        return self.compose("exec", "-T", "db", "psql", "-U", "digits", "-d", "digits", "-Atc", query)
+
+    def containers(self, service):
+        return self.compose("ps", "--quiet", service).split()
+
+    def inspect(self, service):
+        command = ["docker", "inspect", *self.containers(service)]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
