@@ -1,6 +1,5 @@
 """The Compose files of this checkout, up for a test: a project, a password and a port of its own, beside all others."""
 
-import contextlib
 import json
 import os
 import secrets
@@ -9,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PASSWORD = secrets.token_hex(16)
 
 
 class Deployment:
@@ -20,26 +20,16 @@ class Deployment:
             port = free.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
-        self.password = secrets.token_hex(16)
         self.environment = os.environ | {
             "COMPOSE_FILE": ":".join(files),
             "COMPOSE_PROJECT_NAME": f"digits-test-{secrets.token_hex(4)}",
             "POSTGRES_DB": "digits",
             "POSTGRES_USER": "digits",
-            "POSTGRES_PASSWORD": self.password,
+            "POSTGRES_PASSWORD": PASSWORD,
             "BIND_ADDRESS": "127.0.0.1",
             "PORT": str(port),
             **variables,
         }
-
-    @contextlib.contextmanager
-    def running(self):
-        """Up, and at the end down again with all its data, whatever happens between."""
-        try:
-            self.up()
-            yield self
-        finally:
-            self.compose("down", "--volumes")
 
     def compose(self, *words, check=True):
         command = ["docker", "compose", *words]
@@ -52,6 +42,10 @@ class Deployment:
 
     def sql(self, query):
         return self.compose("exec", "-T", "db", "psql", "-U", "digits", "-d", "digits", "-Atc", query)
+
+    def rows(self):
+        """(rows, labelled rows) of the table."""
+        return tuple(map(int, self.sql("SELECT count(*), count(true_label) FROM predictions").split("|")))
 
     def containers(self, service):
         return self.compose("ps", "--quiet", service).split()
