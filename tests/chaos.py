@@ -2,10 +2,8 @@
 
     python tests/chaos.py --seed 1 --minutes 5
 
-starts the real app with an embedded server in a temporary folder. With POSTGRES_HOST and its companions set, the app
-uses that server, and --kill and --start are the commands that kill it and bring it back, for example for Compose
-
-    --kill "docker compose kill -s KILL db" --start "docker compose up -d db"
+starts the real app with an embedded server in a temporary folder. With --compose it builds and starts the containers of
+docker-compose.yml instead, beside whatever runs, and takes them down again with their volume.
 
 What counts is what the page said: every drawing and label that it called saved must be in the table once, as it was
 drawn. The seed fixes what is drawn and killed and in which order; what each kill hits is up to the machine.
@@ -15,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import io
+import json
 import os
 import random
 import signal
@@ -27,8 +26,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import psutil
+from deployment import Deployment
 from PIL import Image
 from visitor import Visitor, same_ink, scribble
 from websockets.exceptions import WebSocketException
@@ -36,8 +35,7 @@ from websockets.exceptions import WebSocketException
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-EMBEDDED = ("server", "server and its children", "connection", "app", "app and server", "server paused")
-EXTERNAL = ("server", "app")
+ROWS = "SELECT to_json(p) FROM predictions p"  # bytes become text: \\x and two hexadecimal digits each
 PROGRESS_SECONDS = 400  # for the page to say saved again after a kill; these two only end a run that would never end
 LANDING_SECONDS = 200  # for what waits to land after the last kill
 
@@ -104,16 +102,102 @@ def hit(processes, number):
             process.send_signal(number)
 
 
+class Embedded:
+    """What `make run` starts: the app, which starts its server."""
+
+    kinds = ("server", "server and its children", "connection", "app", "app and server", "server paused")
+
+    def __init__(self, folder):
+        self.data = (folder / "pgdata" / "data").resolve()
+        self.app = App(folder / "app.log")
+        self.address = self.app.address
+
+    def kill(self, kind, chance):
+        """Kill this and bring it back. Returns whether there was anything to kill."""
+        if kind.startswith("app"):
+            self.app.kill()
+        if "server" in kind or kind == "connection":
+            processes = server_processes(self.data)
+            if kind == "connection":
+                processes = [p for p in processes if "postgres postgres" in " ".join(p.cmdline())][:1]
+            elif kind == "server":
+                processes = processes[:1]
+            if not processes:
+                return False
+            if kind == "server paused":
+                hit(processes, signal.SIGSTOP)
+                time.sleep(chance.uniform(1, 12))
+                hit(processes, signal.SIGCONT)
+            else:
+                hit(processes, signal.SIGKILL)
+        if kind.startswith("app"):
+            time.sleep(chance.uniform(0, 2))
+            self.app.start()
+            self.app.wait_until_up()
+        return True
+
+    def log(self):
+        return Path(self.app.log).read_text()
+
+    def stop(self):
+        """Stop the app. Returns what went wrong."""
+        self.app.stop()
+        return ["the embedded server runs on after Ctrl-C"] if server_processes(self.data) else []
+
+    def rows(self):
+        import postgres
+
+        return [row for (row,) in postgres.reads.run(ROWS)[2]]
+
+
+class Containers:
+    """What `docker compose up` starts. Killed containers are started by it again, killed processes by Docker itself."""
+
+    WHOLE = {"server": ["db"], "app": ["streamlit_app"], "app and server": ["streamlit_app", "db"]}
+    INSIDE = {  # kind -> a container, and the user whose processes are meant: all but the container's init
+        "server's processes": ("db", "postgres"),
+        "app's processes": ("streamlit_app", "10001"),
+        "server paused": ("db", "postgres"),  # `docker compose pause` needs a freezer, which not every kernel lends
+    }
+    kinds = (*WHOLE, *INSIDE)
+
+    def __init__(self):
+        self.deployment = Deployment("docker-compose.yml")
+        self.address, self.compose = self.deployment.address, self.deployment.compose
+
+    def kill(self, kind, chance):
+        """Kill this and bring it back. Returns whether there was anything to kill."""
+        if kind in self.WHOLE:
+            self.compose("kill", "--signal=KILL", *self.WHOLE[kind])
+            time.sleep(chance.uniform(0, 3))
+            self.compose("up", "--detach")
+            return True
+        service, user = self.INSIDE[kind]
+        command = "kill -KILL -1"
+        if kind == "server paused":
+            command = f"kill -STOP -1; sleep {chance.uniform(1, 12)}; kill -CONT -1"
+        done = self.compose("exec", "-T", f"--user={user}", service, "sh", "-c", command, check=False)
+        assert done.returncode in (0, 137), done.stderr  # 137: the shell ended with its container
+        return True
+
+    def log(self):
+        return self.compose("logs", "--tail=20")
+
+    def stop(self):
+        """Stop the app. Returns what went wrong."""
+        self.compose("stop", "streamlit_app")
+        return []
+
+    def rows(self):
+        return [json.loads(line) for line in self.deployment.sql(ROWS).splitlines()]
+
+
 class Chaos:
     """Sessions that draw, things that are killed, and a ledger of what was said."""
 
-    def __init__(self, folder, seed, sessions=20, kill=None, start=None):
+    def __init__(self, target, seed, sessions=20):
         self.chance = random.Random(f"kills {seed}")
-        self.seed, self.sessions = seed, sessions
-        self.data = (folder / "pgdata" / "data").resolve()
-        self.kill, self.start = kill, start
-        self.log = folder / "app.log"
-        self.app = App(self.log)
+        self.target, self.seed, self.sessions = target, seed, sessions
         self.ending = threading.Event()
         self.lock = threading.Lock()
         self.drawings = {}  # id -> what is known of it
@@ -122,26 +206,25 @@ class Chaos:
         self.believed = 0  # how often a page said saved
         self.answers = []  # seconds from a stroke to the end of its rerun
 
-    def run(self, seconds, pause=(1.0, 8.0), kinds=EMBEDDED):
+    def run(self, seconds, pause=(1.0, 8.0), kinds=None):
         """Draw and kill for so many seconds, wait until all has landed, stop the app. Returns the report."""
         threads = [threading.Thread(target=self._session, args=(n,)) for n in range(self.sessions)]
         for thread in threads:
             thread.start()
         self._wait_for_progress()
+        kinds = kinds or self.target.kinds
         deadline, order = time.monotonic() + seconds, self.chance.sample(kinds, len(kinds))
         try:
             while time.monotonic() < deadline or order:  # every round of kinds is finished
                 self._wait_for_progress()
                 time.sleep(self.chance.uniform(*pause))
                 order = order or self.chance.sample(kinds, len(kinds))
-                self._kill(order.pop())
+                self.kills[order[-1]] += self.target.kill(order.pop(), self.chance)
         finally:
             self.ending.set()
             for thread in threads:
                 thread.join()
-            self.app.stop()
-        if server_processes(self.data):
-            self.faults.append("the embedded server runs on after Ctrl-C")
+            self.faults += self.target.stop()
         return self._check()
 
     def _wait_for_progress(self):
@@ -149,42 +232,15 @@ class Chaos:
         enough, deadline = self.believed + self.sessions // 2, time.monotonic() + PROGRESS_SECONDS
         while self.believed < enough:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no drawing is saved any more: {Path(self.log).read_text()[-2000:]}")
+                raise TimeoutError(f"no drawing is saved any more: {self.target.log()[-2000:]}")
             time.sleep(0.1)
-
-    def _kill(self, kind):
-        if kind.startswith("app"):
-            self.app.kill()
-        if self.kill and kind.startswith("server"):
-            subprocess.run(self.kill, shell=True, check=True)  # noqa: S602 (the caller's own command)
-            time.sleep(self.chance.uniform(0, 3))
-            subprocess.run(self.start, shell=True, check=True)  # noqa: S602 (the caller's own command)
-        elif "server" in kind or kind == "connection":
-            processes = server_processes(self.data)
-            if kind == "connection":
-                processes = [p for p in processes if "postgres postgres" in " ".join(p.cmdline())][:1]
-            elif kind == "server":
-                processes = processes[:1]
-            if not processes:
-                return
-            if kind == "server paused":
-                hit(processes, signal.SIGSTOP)
-                time.sleep(self.chance.uniform(1, 12))
-                hit(processes, signal.SIGCONT)
-            else:
-                hit(processes, signal.SIGKILL)
-        if kind.startswith("app"):
-            time.sleep(self.chance.uniform(0, 2))
-            self.app.start()
-            self.app.wait_until_up()
-        self.kills[kind] += 1
 
     def _session(self, number):
         chance = random.Random(f"session {number} {self.seed}")
         while not self.ending.is_set():
             mine = []  # of this connection: what the page says of saving is about these
             try:
-                visitor = Visitor(self.app.address)
+                visitor = Visitor(self.target.address)
             except (OSError, WebSocketException):
                 self.ending.wait(chance.uniform(0.2, 2))  # the app is down, or on its way up
                 continue
@@ -194,7 +250,7 @@ class Chaos:
                         self._draw(visitor, chance, mine)
                     self._wait_until_saved(visitor, mine)
                 except Exception as error:
-                    if self.app.process.poll() is None and self.ending.is_set():
+                    if self.ending.is_set():  # before that, the app was killed
                         self.faults.append(f"session {number}: {type(error).__name__}: {error}")
             self.faults += [f"session {number}: the page showed: {error}" for error in visitor.errors]
 
@@ -237,27 +293,26 @@ class Chaos:
             self._believe(visitor, mine)
 
     def _check(self):
-        import db
-
-        frame = db.fetch_predictions()
-        rows = frame.set_index("id")
+        rows = self.target.rows()
+        ids = {row["id"] for row in rows}
         lost, wrong, broken = [], [], []
         for drawing_id, drawing in self.drawings.items():
-            if drawing["said"] >= 0 and drawing_id not in rows.index:
+            if drawing["said"] >= 0 and drawing_id not in ids:
                 lost.append(f"{drawing_id}: no row")
-        for drawing_id, row in rows.iterrows():
+        for row in rows:
+            drawing_id, label = row["id"], row["true_label"]
             drawing = self.drawings.get(drawing_id)
-            label = None if pd.isna(row["true_label"]) else int(row["true_label"])
             if drawing is None:
                 broken.append(f"{drawing_id}: nobody drew it")
                 continue
-            if not any(same_ink(row["drawing"], png) for png in drawing["strokes"][max(0, drawing["said"]) :]):
+            stored = bytes.fromhex(row["drawing"].removeprefix("\\x"))
+            if not any(same_ink(stored, png) for png in drawing["strokes"][max(0, drawing["said"]) :]):
                 lost.append(f"{drawing_id}: an older stroke than the one that was called saved")
             if label != drawing["label"] and (drawing["label_said"] or label is not None):
                 wrong.append(f"{drawing_id}: label {label}, given {drawing['label']}")
             whole = sum(row["probabilities"]) + row["not_a_digit"]
             best = int(np.argmax(row["probabilities"]))
-            Image.open(io.BytesIO(row["drawing"])).load()
+            Image.open(io.BytesIO(stored)).load()
             if abs(whole - 1) > 1e-6 or best != row["predicted_digit"]:
                 broken.append(f"{drawing_id}: the parts of its prediction do not fit")
         said = [d for d in self.drawings.values() if d["said"] >= 0]
@@ -265,8 +320,8 @@ class Chaos:
             "kills": sum(self.kills.values()),
             "killed": dict(self.kills),
             "drawings": len(self.drawings),
-            "rows": len(frame),
-            "rows twice": int(frame["id"].duplicated().sum()),
+            "rows": len(rows),
+            "rows twice": len(rows) - len(ids),
             "drawings called saved": len(said),
             "labels called saved": sum(d["label_said"] for d in said),
             "lost": lost,
@@ -283,28 +338,42 @@ def bad(report):
     return {name: report[name] for name in names if report[name]}
 
 
+@contextlib.contextmanager
+def embedded():
+    with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
+        folder = Path(folder)
+        folder.chmod(0o711)
+        os.environ |= {"POSTGRES_HOST": "", "PGDATA_DIR": str(folder / "pgdata")}
+        yield Embedded(folder)
+
+
+@contextlib.contextmanager
+def containers():
+    target = Containers()
+    try:
+        target.compose("build")
+        target.deployment.up()
+        yield target
+    finally:
+        target.compose("down", "--volumes")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", default="1")
     options.add_argument("--minutes", type=float, default=5)
     options.add_argument("--sessions", type=int, default=20)
-    options.add_argument("--kill", help="shell command that kills the server at POSTGRES_HOST")
-    options.add_argument("--start", help="shell command that brings it back")
+    options.add_argument("--compose", action="store_true", help="the containers of docker-compose.yml")
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
-        folder = Path(folder)
-        folder.chmod(0o711)
-        os.environ.setdefault("POSTGRES_HOST", "")
-        os.environ["PGDATA_DIR"] = str(folder / "pgdata")
-        chaos = Chaos(folder, chosen.seed, chosen.sessions, chosen.kill, chosen.start)
-        kinds = EMBEDDED if not os.environ["POSTGRES_HOST"] else EXTERNAL if chosen.kill else ("app",)
-        report = chaos.run(60 * chosen.minutes, kinds=kinds)
-        for name, value in report.items():
-            print(f"{name + ':':24}", len(value) if isinstance(value, list) else value)
-        for name, value in bad(report).items():
-            print(name, *value[:20], sep="\n  ")
-        times = sorted(chaos.answers) or [0]
-        print(f"{'stroke to answer:':24} median {times[len(times) // 2]:.3f} s, slowest {times[-1]:.3f} s")
+    with containers() if chosen.compose else embedded() as target:
+        chaos = Chaos(target, chosen.seed, chosen.sessions)
+        report = chaos.run(60 * chosen.minutes)
+    for name, value in report.items():
+        print(f"{name + ':':24}", len(value) if isinstance(value, list) else value)
+    for name, value in bad(report).items():
+        print(name, *(value[:20] if isinstance(value, list) else [value]), sep="\n  ")
+    times = sorted(chaos.answers) or [0]
+    print(f"{'stroke to answer:':24} median {times[len(times) // 2]:.3f} s, slowest {times[-1]:.3f} s")
     sys.exit(bool(bad(report)))
 
 

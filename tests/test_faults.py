@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
-from chaos import App, Chaos, bad, hit, server_processes
+from chaos import App, Chaos, Embedded, bad, hit, server_processes
 from visitor import Visitor, scribble
 
 import embedded
@@ -90,7 +90,7 @@ def test_nothing_called_saved_is_lost_when_server_and_app_are_killed(folder, mon
     monkeypatch.setattr(embedded, "_held", {})  # the session's server is not ours to stop
     postgres.close()
     kinds = ("server", "server and its children", "app", "server paused")
-    report = Chaos(folder, seed=1).run(seconds=0, pause=(0.2, 2), kinds=kinds)
+    report = Chaos(Embedded(folder), seed=1).run(seconds=0, pause=(0.2, 2), kinds=kinds)
     postgres.close()
     assert bad(report) == {}
     assert report["killed"] == dict.fromkeys(kinds, 1)
