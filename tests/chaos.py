@@ -250,7 +250,7 @@ class Chaos:
                         self._draw(visitor, chance, mine)
                     self._wait_until_saved(visitor, mine)
                 except Exception as error:
-                    if self.ending.is_set():  # before that, the app was killed
+                    if self.ending.is_set():  # before that, what is killed explains it
                         self.faults.append(f"session {number}: {type(error).__name__}: {error}")
             self.faults += [f"session {number}: the page showed: {error}" for error in visitor.errors]
 
