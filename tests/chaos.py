@@ -211,15 +211,15 @@ class Chaos:
         threads = [threading.Thread(target=self._session, args=(n,)) for n in range(self.sessions)]
         for thread in threads:
             thread.start()
-        self._wait_for_progress()
         kinds = kinds or self.target.kinds
-        deadline, order = time.monotonic() + seconds, self.chance.sample(kinds, len(kinds))
         try:
+            self._wait_for_progress()
+            deadline, order = time.monotonic() + seconds, self.chance.sample(kinds, len(kinds))
             while time.monotonic() < deadline or order:  # every round of kinds is finished
-                self._wait_for_progress()
                 time.sleep(self.chance.uniform(*pause))
                 order = order or self.chance.sample(kinds, len(kinds))
                 self.kills[order[-1]] += self.target.kill(order.pop(), self.chance)
+                self._wait_for_progress()
         finally:
             self.ending.set()
             for thread in threads:
@@ -228,7 +228,7 @@ class Chaos:
         return self._check()
 
     def _wait_for_progress(self):
-        """Let some drawings be called saved between two kills: on a slow machine the app is longer on its way up."""
+        """Let some drawings be called saved before the next kill, or the end: what was killed is back, and in use."""
         enough, deadline = self.believed + self.sessions // 2, time.monotonic() + PROGRESS_SECONDS
         while self.believed < enough:
             if time.monotonic() > deadline:
