@@ -151,7 +151,7 @@ def fetch_predictions():
 
 # The bytes of a thumbnail come with the row. A row from elsewhere may have none: then its drawing comes instead.
 ROWS = """
-    SELECT id, created_at, updated_at, predicted_digit, confidence, true_label,
+    SELECT id, created_at, updated_at, predicted_digit, confidence, not_a_digit, true_label,
            CASE WHEN %(pictures)s THEN coalesce(thumbnail, drawing) END AS picture
     FROM predictions
 """
@@ -194,8 +194,8 @@ def thumbnail(drawing):
 def fetch_page(before=None, limit=1000, pictures=True):
     """Return up to `limit` rows, newest first, older than `before`, the (created_at, id) of the page before.
 
-    A row is (id, created_at, updated_at, predicted_digit, confidence, true_label, picture), the picture being a
-    thumbnail's PNG, or that of the drawing where there is no thumbnail, or None without `pictures`.
+    A row is (id, created_at, updated_at, predicted_digit, confidence, not_a_digit, true_label, picture), the picture
+    being a thumbnail's PNG, or that of the drawing where there is no thumbnail, or None without `pictures`.
     """
     return _run(postgres.reads, PAGE, _page(before, limit) | {"pictures": pictures})[2]
 
