@@ -35,8 +35,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   on(["pointerup", "pointercancel"], false);
   on(["keydown", "keyup"]);
 
-  // What changes at one moment, Streamlit sends as one batch, and reruns one fragment for it: a tick that met a stroke,
-  // which the canvas sends 200 ms after the pen is up, would take its answer away.
+  // What changes at one moment, Streamlit sends as one batch, and reruns one fragment for it: a tick that met a stroke
+  // would take its answer away. The canvas sends one when the pen is lifted, or by itself 200 ms later (canvas.py).
   const free = () => inView && !document.hidden && !penDown && performance.now() - touched > 1000 &&
     performance.now() - (window.lastTick ?? -Infinity) > 1000;
   const tick = () => {
