@@ -19,11 +19,11 @@ from export import show_download
 from insights import share
 from live import AWAY, begin, watch
 from model import Prediction
-from snapshot import NO_DIGIT, Snapshot, View
+from snapshot import NO_DIGIT, WRONG, Snapshot, View
 from utils import decode_drawing, encode_png, preprocess
 
 COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verdict"]
-SHOW = {"All": None, "Mistakes": "wrong", "Unlabelled": "none"}
+SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
 PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
 # Not in Streamlit's caches: any browser may have those cleared, and a reader's thread would stay, with its whole table.
@@ -119,7 +119,7 @@ def show_filters(view: View) -> pa.Table:
 
 
 def filtered(view: View, verdict: str | None, digit: int | None, pair: tuple[int, int] | None) -> pa.Table:
-    """The rows with this verdict (right, wrong, none), this digit (the true one if known), this (true, read) pair.
+    """The rows with this verdict (right, WRONG, none), this digit (the true one if known), this (true, read) pair.
 
     Visitors with the same filter share them.
     """
@@ -148,7 +148,7 @@ def search(table: pa.Table, text: str, zone: str) -> pa.Table:
         elif word in NO_DIGIT.split():
             found = pc.equal(table["read"], NO_DIGIT)
         elif word in ("right", "wrong", "unlabelled"):
-            found = pc.equal(pc.fill_null(table["verdict"], "unlabelled"), word)
+            found = pc.match_substring(pc.fill_null(table["verdict"], "unlabelled"), word)
         else:
             local = table["created_at"].cast(pa.timestamp("s", tz=zone), safe=False)
             when = pc.ascii_lower(pc.strftime(local, "%Y-%m-%d %H:%M:%S %A %d %B"))

@@ -26,6 +26,7 @@ FIRST_PAGE = 500
 PICTURES = 200_000  # of the newest rows; a picture is most of a row, so this bounds the memory of the process
 # How late a write may become visible to us: a save takes up to 7 s, and it bears the time of its app server's clock.
 OVERLAP = timedelta(seconds=60)
+WRONG = "✗ wrong"  # the mark is for those who look down the column, and needs no colour
 NO_DIGIT = "no digit"  # what a drawing was read as that was turned away
 
 ORDER = [("created_at", "descending"), ("id", "descending")]
@@ -38,7 +39,7 @@ SCHEMA = pa.schema(
         "read": pa.string(),  # "0" to "9", or NO_DIGIT
         "confidence": pa.float32(),  # in per cent, that it is what it was read as
         "label": pa.int8(),
-        "verdict": pa.string(),  # right, wrong, or null without a label
+        "verdict": pa.string(),  # right, WRONG, or null without a label
     }
 )
 
@@ -130,7 +131,7 @@ def to_arrow(rows):
         100 * (none if none > DOUBT else confidence) for confidence, none in zip(confidences, nones, strict=True)
     ]
     verdicts = [
-        None if label is None else "right" if str(label) == said else "wrong"
+        None if label is None else "right" if str(label) == said else WRONG
         for said, label in zip(read, labels, strict=True)
     ]
     columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), read, percents, labels, verdicts]

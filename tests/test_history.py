@@ -87,7 +87,7 @@ def test_the_newest_drawing_is_first_whenever_it_was_saved(save):
     middle, newest, oldest = save(5), save(9, label=7), save(1, label=2)
     view = Snapshot().look(patience=20)
     assert ids(view) == [newest, middle, oldest]
-    assert view.table["verdict"].to_pylist() == ["right", None, "wrong"]
+    assert view.table["verdict"].to_pylist() == ["right", None, "✗ wrong"]
     assert view.counts == (3, 2, 1)
     assert view.complete
 
@@ -338,7 +338,7 @@ def test_the_head_counts_and_the_filters_narrow_the_table(open_page, save):
     assert at.caption[0].value == "4 drawings · 3 labelled · 66.7 % of them read right"
     assert shown(at)["read"].tolist() == ["4", "7", "1", "7"]
     at.segmented_control(key="history_show").set_value("Mistakes").run()
-    assert shown(at)[["read", "label", "verdict"]].values.tolist() == [["1", 7, "wrong"]]
+    assert shown(at)[["read", "label", "verdict"]].values.tolist() == [["1", 7, "✗ wrong"]]
     at.segmented_control(key="history_show").set_value("Unlabelled").run()
     assert shown(at)["read"].tolist() == ["7"]
     at.segmented_control(key="history_show").set_value("All")
@@ -352,7 +352,7 @@ def test_what_the_page_turned_away_is_no_digit_in_the_table_either(open_page, sa
     save(3, digit=0, confidence=0.5, not_a_digit=0.5)  # the page still calls this a digit
     at = open_page()
     assert shown(at)["read"].tolist() == ["0", "no digit", "no digit"]
-    assert shown(at)["verdict"].fillna("").tolist() == ["", "wrong", ""]
+    assert shown(at)["verdict"].fillna("").tolist() == ["", "✗ wrong", ""]
     assert shown(at)["confidence"].tolist() == pytest.approx([50, 60, 97])
     assert at.caption[0].value == "3 drawings · 1 labelled · 0.0 % of them read right"
     at.selectbox(key="history_digit").set_value(0).run()
@@ -458,7 +458,8 @@ def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
 def test_visitors_with_the_same_filter_share_its_rows(save):
     save(1, label=1)
     view = View(Snapshot().look(patience=20).table, True)
-    assert history.filtered(view, "wrong", None, None) is history.filtered(view, "wrong", None, None)
+    mistakes = history.filtered(view, snapshot.WRONG, None, None)
+    assert len(mistakes) == 1 and mistakes is history.filtered(view, snapshot.WRONG, None, None)
     assert history.filtered(view, None, None, None) is view.table
 
 
@@ -544,6 +545,7 @@ def test_history_insights_and_closer_look_can_be_read_in_both_themes(chromium, u
         expect(visitor.at("history")).to_contain_text("1 labelled")
         expect(visitor.at("insights")).to_contain_text("Wilson")
         assert visitor.page.evaluate(poor) == []
+        assert "✗ wrong" in cells(visitor)
         dialog = look(visitor)
         expect(dialog).to_contain_text("labelled 1: wrong")
         assert visitor.page.evaluate(poor) == []
