@@ -44,10 +44,10 @@ TABLE = """
     );
     -- one for each view of the page; docs/scale.md shows their plans
     CREATE INDEX IF NOT EXISTS predictions_newest
-        ON predictions (created_at DESC, id DESC) INCLUDE (true_label, predicted_digit);
+        ON predictions (created_at DESC, id DESC) INCLUDE (true_label, predicted_digit, not_a_digit);
     CREATE INDEX IF NOT EXISTS predictions_changed ON predictions (updated_at, id);
     CREATE INDEX IF NOT EXISTS predictions_labelled
-        ON predictions (true_label, predicted_digit, confidence) WHERE true_label IS NOT NULL;
+        ON predictions (true_label, predicted_digit, confidence) INCLUDE (not_a_digit) WHERE true_label IS NOT NULL;
 """
 
 # A write that timed out may still reach the server later, after its retry or a newer one: the older never wins.
@@ -151,7 +151,7 @@ def fetch_predictions():
 
 # The bytes of a thumbnail come with the row. A row from elsewhere may have none: then its drawing comes instead.
 ROWS = """
-    SELECT id, created_at, updated_at, predicted_digit, confidence, true_label,
+    SELECT id, created_at, updated_at, predicted_digit, confidence, not_a_digit, true_label,
            CASE WHEN %(pictures)s THEN coalesce(thumbnail, drawing) END AS picture
     FROM predictions
 """
@@ -163,13 +163,14 @@ EXPORT = """
 """
 BY_ID = ROWS + "WHERE id = ANY(%(ids)s::uuid[])"
 CHANGED = "SELECT id, updated_at FROM predictions WHERE updated_at >= %(since)s ORDER BY updated_at, id LIMIT 100000"
+# Above a half, the page says that it is no digit (answer.py): no digit was answered then, so none can have been right.
 ANSWERS = """
     SELECT true_label, predicted_digit, least(width_bucket(confidence, 0, 1, 10), 10), count(*), sum(confidence)
-    FROM predictions WHERE true_label IS NOT NULL GROUP BY 1, 2, 3
+    FROM predictions WHERE true_label IS NOT NULL AND not_a_digit <= 0.5 GROUP BY 1, 2, 3
 """
 HOURS = """
     SELECT date_trunc('hour', created_at), count(*), count(true_label),
-           count(*) FILTER (WHERE true_label = predicted_digit)
+           count(*) FILTER (WHERE true_label = predicted_digit AND not_a_digit <= 0.5)
     FROM predictions GROUP BY 1
 """
 SUMMARY = "SELECT count(*), count(true_label), (SELECT max(updated_at) FROM predictions) FROM predictions"
@@ -193,8 +194,8 @@ def thumbnail(drawing):
 def fetch_page(before=None, limit=1000, pictures=True):
     """Return up to `limit` rows, newest first, older than `before`, the (created_at, id) of the page before.
 
-    A row is (id, created_at, updated_at, predicted_digit, confidence, true_label, picture), the picture being a
-    thumbnail's PNG, or that of the drawing where there is no thumbnail, or None without `pictures`.
+    A row is (id, created_at, updated_at, predicted_digit, confidence, not_a_digit, true_label, picture), the picture
+    being a thumbnail's PNG, or that of the drawing where there is no thumbnail, or None without `pictures`.
     """
     return _run(postgres.reads, PAGE, _page(before, limit) | {"pictures": pictures})[2]
 
@@ -225,12 +226,15 @@ def fetch_summary():
 
 
 def fetch_answers():
-    """Return (true label, predicted digit, tenth of the confidence 1..10, rows, sum of confidence) of labelled rows."""
+    """Return (true label, predicted digit, tenth of the confidence 1..10, rows, sum of confidence).
+
+    Of the labelled rows that were taken for a digit.
+    """
     return _run(postgres.reads, ANSWERS)[2]
 
 
 def fetch_hours():
-    """Return (hour in UTC, rows, labelled rows, rows labelled as predicted) for each hour with rows."""
+    """Return (hour in UTC, rows, labelled rows, rows labelled as answered) for each hour with rows."""
     return _run(postgres.reads, HOURS)[2]
 
 

@@ -19,11 +19,11 @@ from export import show_download
 from insights import share
 from live import AWAY, begin, watch
 from model import Prediction
-from snapshot import Snapshot, View
+from snapshot import NO_DIGIT, WRONG, Snapshot, View
 from utils import decode_drawing, encode_png, preprocess
 
-COLUMNS = ["picture", "open", "created_at", "digit", "confidence", "label", "verdict"]
-SHOW = {"All": None, "Mistakes": "wrong", "Unlabelled": "none"}
+COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verdict"]
+SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
 PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
 # Not in Streamlit's caches: any browser may have those cleared, and a reader's thread would stay, with its whole table.
@@ -74,7 +74,7 @@ def show_table(own_ids, put_label) -> None:
             "created_at": st.column_config.DatetimeColumn(
                 "Drawn", format="YYYY-MM-DD HH:mm", timezone=st.context.timezone, width=128
             ),
-            "digit": st.column_config.NumberColumn("Read as", width=72, alignment="center"),
+            "read": st.column_config.TextColumn("Read as", width=84, alignment="center"),
             # One decimal for all: a bar is as long as its text leaves room for.
             "confidence": st.column_config.ProgressColumn("Confidence", format="%.1f %%", min_value=0, max_value=100),
             "label": st.column_config.NumberColumn("True label", width=84, alignment="center"),
@@ -102,7 +102,7 @@ def show_filters(view: View) -> pa.Table:
             max_chars=60,
             icon=":material/search:",
             placeholder="Date, time, digit or number",
-            help="Every word must be in its number, its day and time, its digits, or be right, wrong or unlabelled.",
+            help="Every word must be in its number, day and time or digits, or be right, wrong, unlabelled, no digit.",
             label_visibility="collapsed",
             width="stretch",
         )
@@ -119,7 +119,7 @@ def show_filters(view: View) -> pa.Table:
 
 
 def filtered(view: View, verdict: str | None, digit: int | None, pair: tuple[int, int] | None) -> pa.Table:
-    """The rows with this verdict (right, wrong, none), this digit (the true one if known), this (true, read) pair.
+    """The rows with this verdict (right, WRONG, none), this digit (the true one if known), this (true, read) pair.
 
     Visitors with the same filter share them.
     """
@@ -129,9 +129,9 @@ def filtered(view: View, verdict: str | None, digit: int | None, pair: tuple[int
         if verdict:
             masks.append(pc.equal(pc.fill_null(table["verdict"], "none"), verdict))
         if digit is not None:
-            masks.append(pc.equal(pc.coalesce(table["label"], table["digit"]), digit))
+            masks.append(pc.equal(pc.coalesce(table["label"].cast(pa.string()), table["read"]), str(digit)))
         if pair:
-            masks += [pc.equal(pc.fill_null(table["label"], -1), pair[0]), pc.equal(table["digit"], pair[1])]
+            masks += [pc.equal(pc.fill_null(table["label"], -1), pair[0]), pc.equal(table["read"], str(pair[1]))]
         rows = table.filter(functools.reduce(pc.and_, masks)) if masks else table
         if len(view.parts) >= PARTS:
             view.parts.clear()
@@ -143,9 +143,12 @@ def search(table: pa.Table, text: str, zone: str) -> pa.Table:
     """The rows in which every word of `text` is found, the quickest looked for first."""
     for word in sorted(text.lower().split(), key=lambda word: not word.isalpha() and len(word) > 1):
         if word.isdecimal() and len(word) == 1:
-            found = pc.or_(pc.equal(table["digit"], int(word)), pc.equal(pc.fill_null(table["label"], -1), int(word)))
+            digit = int(word)
+            found = pc.or_(pc.equal(table["read"], str(digit)), pc.equal(pc.fill_null(table["label"], -1), digit))
+        elif word in NO_DIGIT.split():
+            found = pc.equal(table["read"], NO_DIGIT)
         elif word in ("right", "wrong", "unlabelled"):
-            found = pc.equal(pc.fill_null(table["verdict"], "unlabelled"), word)
+            found = pc.match_substring(pc.fill_null(table["verdict"], "unlabelled"), word)
         else:
             local = table["created_at"].cast(pa.timestamp("s", tz=zone), safe=False)
             when = pc.ascii_lower(pc.strftime(local, "%Y-%m-%d %H:%M:%S %A %d %B"))
@@ -185,7 +188,8 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
     read = f"Read as **{digit}** with a confidence of **{percent(said.confidence)}**"
     if not is_digit(said):
         read = f"Not taken for a digit (**{percent(said.not_a_digit)}** sure that it is none)"
-    verdict = "not labelled" if label is None else f"labelled **{label}**: {'right' if label == digit else 'wrong'}"
+    right = is_digit(said) and label == digit
+    verdict = "not labelled" if label is None else f"labelled **{label}**: {'right' if right else 'wrong'}"
     st.markdown(f"{read}, {verdict}.")
     figures = picture(row["drawing"], "the drawing", f"Drawing number {drawing_id[:8]}")
     if seen is not None:

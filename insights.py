@@ -61,7 +61,7 @@ def show_figures() -> None:
     with left:
         show_confusion(figures.answers, labelled)
     with right_side:
-        show_reliability(figures.answers, labelled)
+        show_reliability(figures.answers)
     st.space("small")
     show_time(figures.hours, labelled)
 
@@ -115,7 +115,8 @@ def too_few(chart: str, name: str, labelled: int) -> bool:
 
 
 def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
-    if too_few("confusion", "Confusion matrix", labelled):
+    answered = int(answers["n"].sum())  # the others were turned away
+    if too_few("confusion", "Confusion matrix", answered):
         return
     cells = answers.groupby(["true", "read"], as_index=False)["n"].sum()
     cells["share"] = cells["n"] / cells.groupby("true")["n"].transform("sum")
@@ -148,12 +149,13 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
     show_chart(
         tiles.add_params(picked) + text,
         "Confusion matrix: drawings by digit",
-        f"Confusion matrix of {labelled:,} labelled drawings. Most frequent mistakes: {worst}.",
+        f"Confusion matrix of {answered:,} labelled drawings. Most frequent mistakes: {worst}.",
         height=360,
         key="insights_confusion",
         on_select=pick_cell,
     )
-    st.caption(f"Most frequent mistakes: {worst}. Pick a cell to see its drawings in the history.")
+    turned_away = f" Not here: {labelled - answered:,} taken for no digit." if labelled > answered else ""
+    st.caption(f"Most frequent mistakes: {worst}.{turned_away} Pick a cell to see its drawings in the history.")
 
 
 def pick_cell() -> None:
@@ -166,8 +168,8 @@ def pick_cell() -> None:
     st.rerun(["history", "insights"])
 
 
-def show_reliability(answers: pd.DataFrame, labelled: int) -> None:
-    if too_few("reliability", "Reliability", labelled):
+def show_reliability(answers: pd.DataFrame) -> None:
+    if too_few("reliability", "Reliability", int(answers["n"].sum())):
         return
     answers = answers.assign(right=answers["n"].where(answers["true"] == answers["read"], 0))
     bins = answers.groupby("bin", as_index=False)[["n", "confidence", "right"]].sum()

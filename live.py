@@ -35,8 +35,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   on(["pointerup", "pointercancel"], false);
   on(["keydown", "keyup"]);
 
-  // What changes at one moment, Streamlit sends as one batch, and reruns one fragment for it: a tick that met a stroke,
-  // which the canvas sends 200 ms after the pen is up, would take its answer away.
+  // What changes at one moment, Streamlit sends as one batch, and reruns one fragment for it: a tick that met a stroke
+  // would take its answer away. The canvas sends one when the pen is lifted, or by itself 200 ms later (canvas.py).
   const free = () => inView && !document.hidden && !penDown && performance.now() - touched > 1000 &&
     performance.now() - (window.lastTick ?? -Infinity) > 1000;
   const tick = () => {
@@ -102,26 +102,38 @@ class Reader:
         return False
 
     def _work(self):
+        troubles = set()  # that were logged since the database was last read
         while True:
             with self._turn:
                 self._turn.wait_for(lambda: self._asked > self._answered or not self.problem and self.unfinished())
                 asked, check = self._asked, self._check
                 self._check, self._busy, self._fresh = False, True, time.monotonic()
+            trouble = None
             try:
                 self.refresh(check)
-                problem = None
-            except db.DatabaseError as error:
-                log.warning("%s: %s", threading.current_thread().name, error)
-                problem = AWAY
-            except Exception:
-                log.exception("%s: not read", threading.current_thread().name)
-                problem = AWAY
+            except Exception as error:
+                trouble = error
+            problem = trouble and AWAY
+            self._log(trouble, troubles)
             with self._turn:
                 self._answered, self.problem, self._busy = asked, problem, False
                 self._check |= check and problem is not None
                 self._turn.notify_all()
             if problem:
                 time.sleep(RETRY)
+
+    def _log(self, trouble, troubles):
+        """Log the first failure of each kind, then the recovery: while the database is away, every look fails."""
+        name, kind = threading.current_thread().name, f"{type(trouble).__name__}: {trouble}"
+        if trouble is None and troubles:
+            log.warning("%s: read again", name)
+            troubles.clear()
+        elif trouble is not None and kind not in troubles:
+            troubles.add(kind)
+            if isinstance(trouble, db.DatabaseError):
+                log.warning("%s: %s; it is tried again", name, trouble)
+            else:
+                log.error("%s: not read; it is tried again", name, exc_info=trouble)
 
 
 @st.cache_resource(show_spinner=False)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import db
+from answer import DOUBT
 from live import Reader
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ FIRST_PAGE = 500
 PICTURES = 200_000  # of the newest rows; a picture is most of a row, so this bounds the memory of the process
 # How late a write may become visible to us: a save takes up to 7 s, and it bears the time of its app server's clock.
 OVERLAP = timedelta(seconds=60)
+WRONG = "✗ wrong"  # the mark is for those who look down the column, and needs no colour
+NO_DIGIT = "no digit"  # what a drawing was read as that was turned away
 
 ORDER = [("created_at", "descending"), ("id", "descending")]
 SCHEMA = pa.schema(
@@ -33,10 +36,10 @@ SCHEMA = pa.schema(
         "created_at": pa.timestamp("us", tz="UTC"),
         "picture": pa.string(),  # a data URL
         "open": pa.string(),  # the text of a button
-        "digit": pa.int8(),
-        "confidence": pa.float32(),  # in per cent
+        "read": pa.string(),  # "0" to "9", or NO_DIGIT
+        "confidence": pa.float32(),  # in per cent, that it is what it was read as
         "label": pa.int8(),
-        "verdict": pa.string(),  # right, wrong, or null without a label
+        "verdict": pa.string(),  # right, WRONG, or null without a label
     }
 )
 
@@ -122,13 +125,16 @@ class Snapshot(Reader):
 
 def to_arrow(rows):
     """Rows of db.fetch_page, in any order → an Arrow table of SCHEMA, newest first."""
-    ids, created, _, digits, confidences, labels, pictures = zip(*rows, strict=True) if rows else [()] * 7
-    verdicts = [
-        None if label is None else "right" if label == digit else "wrong"
-        for digit, label in zip(digits, labels, strict=True)
+    ids, created, _, digits, confidences, nones, labels, pictures = zip(*rows, strict=True) if rows else [()] * 8
+    read = [NO_DIGIT if none > DOUBT else str(digit) for digit, none in zip(digits, nones, strict=True)]
+    percents = [
+        100 * (none if none > DOUBT else confidence) for confidence, none in zip(confidences, nones, strict=True)
     ]
-    percents = [100 * confidence for confidence in confidences]
-    columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), digits, percents, labels, verdicts]
+    verdicts = [
+        None if label is None else "right" if str(label) == said else WRONG
+        for said, label in zip(read, labels, strict=True)
+    ]
+    columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), read, percents, labels, verdicts]
     arrays = [pa.array(column, of.type) for column, of in zip(columns, SCHEMA, strict=True)]
     return pa.table(arrays, SCHEMA).sort_by(ORDER)
 

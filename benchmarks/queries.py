@@ -97,7 +97,7 @@ def copy():
         "a look, nothing new": lambda: shared.look(patience=60),
         "a look that checks all": lambda: shared.look(patience=60, check=True),
         "50 newest rows changed: merging them": lambda: snapshot.merge(view.table, news),
-        "filter: mistakes": lambda: history.filtered(snapshot.View(view.table), "wrong", None, None),
+        "filter: mistakes": lambda: history.filtered(snapshot.View(view.table), snapshot.WRONG, None, None),
         "filter: unlabelled": lambda: history.filtered(snapshot.View(view.table), "none", None, None),
         "search: 2026-11": lambda: history.search(view.table, "2026-11", "Europe/Berlin"),
         "a message of 1,000 rows": lambda: dataframe_util.convert_arrow_table_to_arrow_bytes(

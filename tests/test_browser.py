@@ -322,6 +322,22 @@ def test_a_scribble_is_not_called_a_digit_and_still_takes_a_label(visit, db):
     assert [label for _, label in rows(db)] == [8]
 
 
+@pytest.mark.parametrize("size", [(360, 740), (390, 844)])
+def test_on_a_phone_canvas_answer_and_all_label_buttons_are_on_the_screen_at_once(visit, size):
+    width, height = size
+    visitor = visit(**PHONE | {"viewport": {"width": width, "height": height}})
+    visitor.touch(placed(DIGITS[5]))
+    assert visitor.answer() == 5
+    labels = visitor.at("true_label").get_by_role("button").all()
+    assert len(labels) == 10
+    buttons = [*labels, *(visitor.at(part).get_by_role("button") for part in ("clear", "correct"))]
+    for part in [visitor.at("canvas"), visitor.at("answer_digit"), *buttons]:
+        box = part.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
+    assert all(button.bounding_box()["height"] >= 44 for button in buttons)  # CSS pixels, for a thumb
+
+
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_nothing_jumps_between_empty_answered_doubtful_and_labelled(visit, width):
     visitor = visit(viewport={"width": width, "height": 900})

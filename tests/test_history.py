@@ -41,7 +41,7 @@ def drawing(x=60, y=40):
 def save(db):
     """Saves a drawing that was begun `minute` minutes after noon, labelled if `label` is given. Returns its id."""
 
-    def row(minute, digit=7, label=None, confidence=0.9, png=None, drawing_id=None):
+    def row(minute, digit=7, label=None, confidence=0.9, png=None, drawing_id=None, not_a_digit=0.01):
         drawing_id = drawing_id or str(uuid.uuid4())
         probabilities = [(1 - confidence) / 9] * 10
         probabilities[digit] = confidence
@@ -51,7 +51,7 @@ def save(db):
             digit=digit,
             confidence=confidence,
             probabilities=probabilities,
-            not_a_digit=0.01,
+            not_a_digit=not_a_digit,
             drawing=png or drawing(),
             model_version="0123456789ab",
         )
@@ -87,7 +87,7 @@ def test_the_newest_drawing_is_first_whenever_it_was_saved(save):
     middle, newest, oldest = save(5), save(9, label=7), save(1, label=2)
     view = Snapshot().look(patience=20)
     assert ids(view) == [newest, middle, oldest]
-    assert view.table["verdict"].to_pylist() == ["right", None, "wrong"]
+    assert view.table["verdict"].to_pylist() == ["right", None, "✗ wrong"]
     assert view.counts == (3, 2, 1)
     assert view.complete
 
@@ -140,7 +140,9 @@ def test_what_was_saved_since_is_there_at_the_next_look(db, save):
     db.save_label(one, 7)
     assert shared.look(patience=20).counts == (2, 1, 1)
     save(2, digit=5, drawing_id=two)
-    assert shared.look(patience=20).table["digit"].to_pylist() == [5, 7]
+    assert shared.look(patience=20).table["read"].to_pylist() == ["5", "7"]
+    save(2, digit=5, confidence=0.2, not_a_digit=0.8, drawing_id=two)  # a further stroke made it a scribble
+    assert shared.look(patience=20).table["read"].to_pylist() == ["no digit", "7"]
 
 
 def test_a_row_that_becomes_visible_late_is_not_missed(save):
@@ -230,7 +232,8 @@ rows = some.tuples(
 def test_merging_news_is_the_same_as_reading_the_table_anew(old, news):
     def whole(row):  # several drawings begin in the same minute
         drawing_id, digit, label = row
-        return drawing_id, NOON + timedelta(minutes=uuid.UUID(drawing_id).int // 3), NOON, digit, 0.5, label, None
+        when = NOON + timedelta(minutes=uuid.UUID(drawing_id).int // 3)
+        return drawing_id, when, NOON, digit, 0.3, 0.6 if digit < 3 else 0.1, label, None
 
     anew = {row[0]: row for row in old} | {row[0]: row for row in news}
     expected = to_arrow([whole(row) for row in anew.values()])
@@ -333,25 +336,44 @@ def test_the_head_counts_and_the_filters_narrow_the_table(open_page, save):
     save(4, digit=4, label=4)
     at = open_page()
     assert at.caption[0].value == "4 drawings · 3 labelled · 66.7 % of them read right"
-    assert shown(at)["digit"].tolist() == [4, 7, 1, 7]
+    assert shown(at)["read"].tolist() == ["4", "7", "1", "7"]
     at.segmented_control(key="history_show").set_value("Mistakes").run()
-    assert shown(at)[["digit", "label", "verdict"]].values.tolist() == [[1, 7, "wrong"]]
+    assert shown(at)[["read", "label", "verdict"]].values.tolist() == [["1", 7, "✗ wrong"]]
     at.segmented_control(key="history_show").set_value("Unlabelled").run()
-    assert shown(at)["digit"].tolist() == [7]
+    assert shown(at)["read"].tolist() == ["7"]
     at.segmented_control(key="history_show").set_value("All")
     at.selectbox(key="history_digit").set_value(7).run()
-    assert shown(at)["digit"].tolist() == [7, 1, 7]
+    assert shown(at)["read"].tolist() == ["7", "1", "7"]
+
+
+def test_what_the_page_turned_away_is_no_digit_in_the_table_either(open_page, save):
+    save(1, digit=0, confidence=0.004, not_a_digit=0.97)
+    save(2, digit=8, confidence=0.3, not_a_digit=0.6, label=8)
+    save(3, digit=0, confidence=0.5, not_a_digit=0.5)  # the page still calls this a digit
+    at = open_page()
+    assert shown(at)["read"].tolist() == ["0", "no digit", "no digit"]
+    assert shown(at)["verdict"].fillna("").tolist() == ["", "✗ wrong", ""]
+    assert shown(at)["confidence"].tolist() == pytest.approx([50, 60, 97])
+    assert at.caption[0].value == "3 drawings · 1 labelled · 0.0 % of them read right"
+    at.selectbox(key="history_digit").set_value(0).run()
+    assert shown(at)["read"].tolist() == ["0"]
+    at.selectbox(key="history_digit").set_value("Any digit")
+    at.session_state["history_pair"] = (8, 8)
+    at.run()
+    assert not shown(at)["read"].tolist()
 
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
     [
         ("12:02", [2]),
-        ("2026-03-04", [3, 2, 1]),
-        ("wednesday march", [3, 2, 1]),
+        ("2026-03-04", [4, 3, 2, 1]),
+        ("wednesday march", [4, 3, 2, 1]),
         ("4", [3]),
         ("wrong", [3]),
         ("unlabelled 7", [1]),
+        ("no digit", [4]),
+        ("0", []),
         ("thursday", []),
     ],
 )
@@ -359,6 +381,7 @@ def test_the_search_finds_days_times_digits_and_verdicts(open_page, save, text, 
     save(1, digit=7)
     save(2, digit=1, label=1)
     save(3, digit=9, label=4)
+    save(4, digit=0, confidence=0.01, not_a_digit=0.98)
     at = open_page()
     at.text_input(key="history_search").set_value(text).run()
     assert not at.exception
@@ -393,6 +416,10 @@ def test_a_closer_look_at_what_is_no_digit_calls_it_none(open_page, db, predicti
     at.session_state["history_pick"] = scribble
     at.run()
     assert at.markdown[0].value == "Not taken for a digit (**97.0 %** sure that it is none), not labelled."
+    db.save_label(scribble, prediction["digit"])
+    at.session_state["history_pick"] = scribble
+    at.run()
+    assert at.markdown[0].value.endswith(f"labelled **{prediction['digit']}**: wrong.")
 
 
 def test_only_ones_own_drawing_can_be_labelled(open_page, save, db):
@@ -431,7 +458,8 @@ def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
 def test_visitors_with_the_same_filter_share_its_rows(save):
     save(1, label=1)
     view = View(Snapshot().look(patience=20).table, True)
-    assert history.filtered(view, "wrong", None, None) is history.filtered(view, "wrong", None, None)
+    mistakes = history.filtered(view, snapshot.WRONG, None, None)
+    assert len(mistakes) == 1 and mistakes is history.filtered(view, snapshot.WRONG, None, None)
     assert history.filtered(view, None, None, None) is view.table
 
 
@@ -517,6 +545,7 @@ def test_history_insights_and_closer_look_can_be_read_in_both_themes(chromium, u
         expect(visitor.at("history")).to_contain_text("1 labelled")
         expect(visitor.at("insights")).to_contain_text("Wilson")
         assert visitor.page.evaluate(poor) == []
+        assert "✗ wrong" in cells(visitor)
         dialog = look(visitor)
         expect(dialog).to_contain_text("labelled 1: wrong")
         assert visitor.page.evaluate(poor) == []

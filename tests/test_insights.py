@@ -28,7 +28,7 @@ def page():
 def fill(db):
     """Puts drawings into the table: (how many, predicted digit, true label or None, confidence, hours after noon)."""
 
-    def rows(*groups):
+    def rows(*groups, not_a_digit=0):
         for n, digit, label, confidence, hour in groups:
             created_at = NOON + timedelta(hours=hour)
             postgres.writes.run(
@@ -36,11 +36,18 @@ def fill(db):
                 INSERT INTO predictions (id, created_at, predicted_digit, confidence, probabilities, not_a_digit,
                                          true_label, labelled_at, drawing, model_version)
                 SELECT gen_random_uuid(), %(created_at)s + i * interval '1 ms', %(digit)s, %(confidence)s,
-                       array_fill(0.1::float8, ARRAY[10]), 0, %(label)s::smallint,
+                       array_fill(0.1::float8, ARRAY[10]), %(not_a_digit)s, %(label)s::smallint,
                        CASE WHEN %(label)s IS NOT NULL THEN %(created_at)s END, '\\x89', 'x'
                 FROM generate_series(1, %(n)s) AS i
                 """,
-                {"n": n, "digit": digit, "label": label, "confidence": confidence, "created_at": created_at},
+                {
+                    "n": n,
+                    "digit": digit,
+                    "label": label,
+                    "confidence": confidence,
+                    "created_at": created_at,
+                    "not_a_digit": not_a_digit,
+                },
             )
 
     return rows
@@ -118,6 +125,24 @@ def test_the_database_counts_what_was_read_right_and_wrong(fill, open_page):
     )
     assert "from 100%" in drawn["Accuracy by hour, with its 95 % interval"][1]
     assert "125 in all" in drawn["Drawings by hour"][1]
+
+
+def test_what_was_turned_away_was_not_read_right_even_if_the_best_guess_was(fill, open_page):
+    fill((20, 7, 7, 0.9, 0), (20, 4, 4, 0.9, 30))
+    fill((10, 4, 4, 0.3, 0), not_a_digit=0.6)
+    at = open_page()
+    assert [metric.value for metric in at.metric] == ["50", "50", "80.0 %"]
+    drawn = charts(at)
+    assert drawn["Confusion matrix: drawings by digit"][1].startswith("Confusion matrix of 40 labelled drawings.")
+    assert "Not here: 10 taken for no digit." in texts(at)
+    assert "**Reliability**: from 50 labelled drawings on; there are 40" in texts(at)
+
+
+def test_nothing_but_what_was_turned_away_gives_no_chart_of_answers(fill, open_page):
+    fill((60, 4, 4, 0.3, 0), not_a_digit=0.6)
+    at = open_page()
+    assert [metric.value for metric in at.metric] == ["60", "60", "0.0 %"]
+    assert not charts(at)
 
 
 def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_page):

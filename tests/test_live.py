@@ -1,0 +1,55 @@
+"""What reads the database for the page, without a database."""
+
+import logging
+
+import pytest
+
+import db
+import live
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """A reader that fails as `reader.trouble` says, and tries again without a pause."""
+    monkeypatch.setattr(live, "RETRY", 0)
+
+    class Reader(live.Reader):
+        trouble = None
+
+        def refresh(self, check):
+            if self.trouble:
+                raise self.trouble
+
+    return Reader("the reader")
+
+
+def look(reader, trouble, times=5):
+    """Look several times while there is this trouble."""
+    reader.trouble = trouble
+    for _ in range(times):
+        with reader._turn:  # whether or not the database is known to be away
+            reader.problem = None
+        reader.look(patience=20)
+    assert bool(reader.problem) == bool(trouble)
+
+
+def test_each_kind_of_failure_is_logged_once_and_so_is_the_recovery(reader, caplog):
+    caplog.set_level(logging.DEBUG, "live")
+    away, full = db.DatabaseError("no server there"), db.DatabaseError("its disk is full")
+    look(reader, None)
+    assert caplog.messages == []
+    look(reader, away)
+    look(reader, full)
+    look(reader, away)
+    look(reader, None)
+    look(reader, away)
+    gone = "the reader: no server there; it is tried again"
+    full = "the reader: its disk is full; it is tried again"
+    assert caplog.messages == [gone, full, "the reader: read again", gone]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_failure_that_nobody_foresaw_is_logged_once_with_its_traceback(reader, caplog):
+    look(reader, KeyError("digit"))
+    (record,) = caplog.records
+    assert record.exc_info[0] is KeyError and record.levelno == logging.ERROR
