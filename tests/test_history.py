@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from browser import Visitor, placed
+from browser import CANVAS, Visitor, placed
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image, ImageDraw
@@ -510,6 +510,36 @@ def test_a_stroke_sends_nothing_of_the_history(chromium, url, db, save):
         visitor.page.wait_for_timeout(500)
         kinds = {ForwardMsg.FromString(m).delta.new_element.WhichOneof("type") for m in messages}
         assert kinds and not kinds & {"dataframe", "vega_lite_chart"}
+
+
+def test_a_stroke_goes_on_while_another_visitors_row_arrives(chromium, url, db, save):
+    save(1)
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        expect(visitor.at("history")).to_contain_text("1 drawing ·")
+        (stroke,) = SEVEN
+        corner, mouse = visitor.page.locator(CANVAS).bounding_box(), visitor.page.mouse
+
+        def move(points):
+            for x, y in points:
+                mouse.move(corner["x"] + x, corner["y"] + y)
+
+        half = len(stroke) // 2
+        move(stroke[:1])
+        mouse.down()
+        move(stroke[1:half])
+        save(2)
+        visitor.page.wait_for_timeout(5_000)  # the history looks every 3 s, but not while the pen is down
+        expect(visitor.at("history")).to_contain_text("1 drawing ·", timeout=1)
+        # A look that was on its way when the pen came down brings the row all the same.
+        visitor.page.evaluate("document.dispatchEvent(new PointerEvent('pointerup'))")
+        expect(visitor.at("history")).to_contain_text("2 drawings")
+        assert visitor.sent == []
+        move(stroke[half:])
+        mouse.up()
+        assert visitor.answer() == 7
+        assert visitor.strokes_sent == 1
+        seen = np.asarray(Image.open(io.BytesIO(visitor.sent[0])).convert("L"))
+        assert all(seen[round(y), round(x)] > 128 for x, y in stroke)
 
 
 def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db):
