@@ -355,6 +355,10 @@ def test_what_the_page_turned_away_is_no_digit_in_the_table_either(open_page, sa
     assert shown(at)["verdict"].fillna("").tolist() == ["", "✗ wrong", ""]
     assert shown(at)["confidence"].tolist() == pytest.approx([50, 60, 97])
     assert at.caption[0].value == "3 drawings · 1 labelled · 0.0 % of them read right"
+    at.selectbox(key="history_digit").set_value("No digit").run()
+    assert shown(at)["read"].tolist() == ["no digit", "no digit"]
+    at.selectbox(key="history_digit").set_value(8).run()  # by its label
+    assert shown(at)["read"].tolist() == ["no digit"]
     at.selectbox(key="history_digit").set_value(0).run()
     assert shown(at)["read"].tolist() == ["0"]
     at.selectbox(key="history_digit").set_value("Any digit")
