@@ -95,7 +95,8 @@ def show_filters(view: View) -> pa.Table:
         show = st.segmented_control(
             "Show", list(SHOW), default="All", required=True, key="history_show", label_visibility="collapsed"
         )
-        digit = st.selectbox("Digit", [ANY, *range(10)], key="history_digit", width=112, label_visibility="collapsed")
+        options = [ANY, *range(10), NO_DIGIT.capitalize()]
+        digit = st.selectbox("Digit", options, key="history_digit", width=112, label_visibility="collapsed")
         text = st.text_input(
             "Search",
             key="history_search",
@@ -110,7 +111,7 @@ def show_filters(view: View) -> pa.Table:
         if pair:
             label = f"Only {pair[0]} read as {pair[1]}"
             st.button(label, icon=":material/close:", key="history_unpair", on_click=show_all_pairs)
-    table = filtered(view, SHOW[show], None if digit == ANY else digit, pair)
+    table = filtered(view, SHOW[show], None if digit == ANY else str(digit).lower(), pair)
     if text.strip():
         table = search(table, text, st.context.timezone or "UTC")
     if len(table) < len(view.table):
@@ -118,18 +119,20 @@ def show_filters(view: View) -> pa.Table:
     return table
 
 
-def filtered(view: View, verdict: str | None, digit: int | None, pair: tuple[int, int] | None) -> pa.Table:
+def filtered(view: View, verdict: str | None, digit: str | None, pair: tuple[int, int] | None) -> pa.Table:
     """The rows with this verdict (right, WRONG, none), this digit (the true one if known), this (true, read) pair.
 
-    Visitors with the same filter share them.
+    digit: "0" to "9", or NO_DIGIT for all that was turned away. Visitors with the same filter share the rows.
     """
     table, key = view.table, (verdict, digit, pair)
     if key not in view.parts:
         masks = []
         if verdict:
             masks.append(pc.equal(pc.fill_null(table["verdict"], "none"), verdict))
-        if digit is not None:
-            masks.append(pc.equal(pc.coalesce(table["label"].cast(pa.string()), table["read"]), str(digit)))
+        if digit == NO_DIGIT:
+            masks.append(pc.equal(table["read"], digit))
+        elif digit:
+            masks.append(pc.equal(pc.coalesce(table["label"].cast(pa.string()), table["read"]), digit))
         if pair:
             masks += [pc.equal(pc.fill_null(table["label"], -1), pair[0]), pc.equal(table["read"], str(pair[1]))]
         rows = table.filter(functools.reduce(pc.and_, masks)) if masks else table

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from browser import Visitor, placed
+from browser import CANVAS, Visitor, placed
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image, ImageDraw
@@ -355,6 +355,10 @@ def test_what_the_page_turned_away_is_no_digit_in_the_table_either(open_page, sa
     assert shown(at)["verdict"].fillna("").tolist() == ["", "✗ wrong", ""]
     assert shown(at)["confidence"].tolist() == pytest.approx([50, 60, 97])
     assert at.caption[0].value == "3 drawings · 1 labelled · 0.0 % of them read right"
+    at.selectbox(key="history_digit").set_value("No digit").run()
+    assert shown(at)["read"].tolist() == ["no digit", "no digit"]
+    at.selectbox(key="history_digit").set_value(8).run()  # by its label
+    assert shown(at)["read"].tolist() == ["no digit"]
     at.selectbox(key="history_digit").set_value(0).run()
     assert shown(at)["read"].tolist() == ["0"]
     at.selectbox(key="history_digit").set_value("Any digit")
@@ -466,9 +470,9 @@ def test_visitors_with_the_same_filter_share_its_rows(save):
 # --- in the browser ----------------------------------------------------------------------------------------------
 
 
-def cells(visitor):
-    """The texts of the table's first row, as a screen reader finds them."""
-    return visitor.at("history").locator("[data-testid=stDataFrame] tbody tr").first.locator("td").all_inner_texts()
+def first_row(visitor):
+    """The table's first row, with its texts as a screen reader finds them."""
+    return visitor.at("history").locator("[data-testid=stDataFrame] tbody tr").first
 
 
 def look(visitor, row=0):
@@ -512,6 +516,36 @@ def test_a_stroke_sends_nothing_of_the_history(chromium, url, db, save):
         assert kinds and not kinds & {"dataframe", "vega_lite_chart"}
 
 
+def test_a_stroke_goes_on_while_another_visitors_row_arrives(chromium, url, db, save):
+    save(1)
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        expect(visitor.at("history")).to_contain_text("1 drawing ·")
+        (stroke,) = SEVEN
+        corner, mouse = visitor.page.locator(CANVAS).bounding_box(), visitor.page.mouse
+
+        def move(points):
+            for x, y in points:
+                mouse.move(corner["x"] + x, corner["y"] + y)
+
+        half = len(stroke) // 2
+        move(stroke[:1])
+        mouse.down()
+        move(stroke[1:half])
+        save(2)
+        visitor.page.wait_for_timeout(5_000)  # the history looks every 3 s, but not while the pen is down
+        expect(visitor.at("history")).to_contain_text("1 drawing ·", timeout=1)
+        # A look that was on its way when the pen came down brings the row all the same.
+        visitor.page.evaluate("document.dispatchEvent(new PointerEvent('pointerup'))")
+        expect(visitor.at("history")).to_contain_text("2 drawings")
+        assert visitor.sent == []
+        move(stroke[half:])
+        mouse.up()
+        assert visitor.answer() == 7
+        assert visitor.strokes_sent == 1
+        seen = np.asarray(Image.open(io.BytesIO(visitor.sent[0])).convert("L"))
+        assert all(seen[round(y), round(x)] > 128 for x, y in stroke)
+
+
 def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db):
     with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}, timezone_id="Asia/Tokyo") as visitor:
         visitor.draw(SEVEN)
@@ -528,7 +562,7 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         expect(visitor.at("history")).to_contain_text("1 labelled", timeout=15_000)
         row = db.fetch_predictions().iloc[0]
         local = row["created_at"].tz_convert("Asia/Tokyo")
-        assert f"{local:%H:%M}" in " ".join(cells(visitor))
+        expect(first_row(visitor)).to_contain_text(f"{local:%H:%M}")
     with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as stranger:
         dialog = look(stranger)
         expect(dialog).to_contain_text("labelled 3")
@@ -545,7 +579,7 @@ def test_history_insights_and_closer_look_can_be_read_in_both_themes(chromium, u
         expect(visitor.at("history")).to_contain_text("1 labelled")
         expect(visitor.at("insights")).to_contain_text("Wilson")
         assert visitor.page.evaluate(poor) == []
-        assert "✗ wrong" in cells(visitor)
+        expect(first_row(visitor)).to_contain_text("✗ wrong")
         dialog = look(visitor)
         expect(dialog).to_contain_text("labelled 1: wrong")
         assert visitor.page.evaluate(poor) == []

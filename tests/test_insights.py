@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from browser import Visitor
+from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 import insights
@@ -173,6 +175,20 @@ def test_a_picked_cell_filters_the_history_and_a_second_press_shows_all(monkeypa
     insights.pick_cell()
     assert state["history_pair"] is None
     assert reruns == [["history", "insights"]] * 2
+
+
+def test_a_click_on_a_cell_shows_its_drawings_in_the_history(chromium, url, fill):
+    fill((20, 7, 7, 0.9, 0), (3, 4, 9, 0.6, 0), (2, 9, 4, 0.6, 0))
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 2400}) as visitor:
+        history = visitor.at("history")
+        cell = visitor.at("insights_confusion").locator("path[aria-label*='true label: 9'][aria-label*='read as: 4']")
+        cell.click(force=True)  # the number in it lies over it
+        expect(history).to_contain_text("3 of them are shown.")
+        row = history.locator("[data-testid=stDataFrame] tbody tr").first
+        expect(row).to_contain_text("✗ wrong")
+        history.get_by_role("button", name="Only 9 read as 4").click()
+        expect(history).to_contain_text("25 drawings")
+        expect(history).not_to_contain_text("are shown")
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (90, 100), (1, 2), (58_278, 59_903)])
