@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/answer.py
 
 Both pages run at once, each in a process of its own with the same settings, and Chromium draws on them in turn
-(stroke.py): from the moment the mouse button is up until the page shows the answer (or the echo) to this stroke, the
-canvas's own wait of 200 ms included. The browser runs on the same machine. Takes some minute.
+(stroke.py): from the moment the mouse button is up until the page shows the answer (or the echo) to this stroke. On the
+bare page that includes the component's own wait of 200 ms, which ours cuts short (canvas.py). The browser runs on the
+same machine. Takes some minute.
 """
 
 import statistics
