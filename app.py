@@ -208,9 +208,10 @@ def show_drawing() -> None:
             show_notice()
 
 
-def show_shortcuts() -> None:
-    """Buttons that nobody sees, for their keys: on a button that is seen, Streamlit adds the key to its text."""
+def show_unseen() -> None:
+    """What takes no room: the canvas's sender, and buttons for their keys, as a seen one would show its key as text."""
     with st.container(key="shortcuts"):
+        send_at_once()
         for digit in range(10):
             st.button(f"Label {digit}", shortcut=str(digit), on_click=finish_drawing, args=(digit,))
         st.button("Accept the answer", shortcut="Y", on_click=accept_answer)
@@ -238,8 +239,7 @@ st.html(
     '<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear.</span></p>'
 )
 show_drawing()
-send_at_once()
-show_shortcuts()
+show_unseen()
 with st.container(key="history"):
     show_history(st.session_state.own_ids, OUTBOX.put_label)
 with st.container(key="insights"):
