@@ -108,13 +108,15 @@ class Reader:
                 self._turn.wait_for(lambda: self._asked > self._answered or not self.problem and self.unfinished())
                 asked, check = self._asked, self._check
                 self._check, self._busy, self._fresh = False, True, time.monotonic()
-            trouble = None
             try:
                 self.refresh(check)
+                problem = None
+                if troubles:
+                    log.warning("%s: read again", threading.current_thread().name)
+                    troubles.clear()
             except Exception as error:
-                trouble = error
-            problem = trouble and AWAY
-            self._log(trouble, troubles)
+                problem = AWAY
+                log_new(error, troubles)
             with self._turn:
                 self._answered, self.problem, self._busy = asked, problem, False
                 self._check |= check and problem is not None
@@ -122,18 +124,17 @@ class Reader:
             if problem:
                 time.sleep(RETRY)
 
-    def _log(self, trouble, troubles):
-        """Log the first failure of each kind, then the recovery: while the database is away, every look fails."""
-        name, kind = threading.current_thread().name, f"{type(trouble).__name__}: {trouble}"
-        if trouble is None and troubles:
-            log.warning("%s: read again", name)
-            troubles.clear()
-        elif trouble is not None and kind not in troubles:
-            troubles.add(kind)
-            if isinstance(trouble, db.DatabaseError):
-                log.warning("%s: %s; it is tried again", name, trouble)
-            else:
-                log.error("%s: not read; it is tried again", name, exc_info=trouble)
+
+def log_new(trouble, troubles):
+    """Log a failure unless one of its kind is among `troubles`: while the database is away, every look fails."""
+    name, kind = threading.current_thread().name, f"{type(trouble).__name__}: {trouble}"
+    if kind in troubles:
+        return
+    troubles.add(kind)
+    if isinstance(trouble, db.DatabaseError):
+        log.warning("%s: %s; it is tried again", name, trouble)
+    else:
+        log.error("%s: not read; it is tried again", name, exc_info=trouble)
 
 
 @st.cache_resource(show_spinner=False)
