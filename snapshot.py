@@ -126,13 +126,14 @@ class Snapshot(Reader):
 def to_arrow(rows):
     """Rows of db.fetch_page, in any order → an Arrow table of SCHEMA, newest first."""
     ids, created, _, digits, confidences, nones, labels, pictures = zip(*rows, strict=True) if rows else [()] * 8
-    read = [NO_DIGIT if none > DOUBT else str(digit) for digit, none in zip(digits, nones, strict=True)]
-    percents = [
-        100 * (none if none > DOUBT else confidence) for confidence, none in zip(confidences, nones, strict=True)
+    said = [
+        (NO_DIGIT, 100 * none) if none > DOUBT else (str(digit), 100 * confidence)
+        for digit, confidence, none in zip(digits, confidences, nones, strict=True)
     ]
+    read, percents = [of for of, _ in said], [percent for _, percent in said]
     verdicts = [
-        None if label is None else "right" if str(label) == said else WRONG
-        for said, label in zip(read, labels, strict=True)
+        None if label is None else "right" if str(label) == of else WRONG
+        for of, label in zip(read, labels, strict=True)
     ]
     columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), read, percents, labels, verdicts]
     arrays = [pa.array(column, of.type) for column, of in zip(columns, SCHEMA, strict=True)]
