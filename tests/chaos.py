@@ -114,7 +114,8 @@ class Embedded:
 
     def kill(self, kind, chance):
         """Kill this and bring it back. Returns whether there was anything to kill."""
-        if kind.startswith("app"):
+        killed = kind.startswith("app")
+        if killed:
             self.app.kill()
         if "server" in kind or kind == "connection":
             processes = server_processes(self.data)
@@ -122,19 +123,18 @@ class Embedded:
                 processes = [p for p in processes if "postgres postgres" in " ".join(p.cmdline())][:1]
             elif kind == "server":
                 processes = processes[:1]
-            if not processes:
-                return False
             if kind == "server paused":
                 hit(processes, signal.SIGSTOP)
                 time.sleep(chance.uniform(1, 12))
                 hit(processes, signal.SIGCONT)
             else:
                 hit(processes, signal.SIGKILL)
+            killed = killed or bool(processes)
         if kind.startswith("app"):
             time.sleep(chance.uniform(0, 2))
             self.app.start()
             self.app.wait_until_up()
-        return True
+        return killed
 
     def log(self):
         return Path(self.app.log).read_text()

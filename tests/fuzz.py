@@ -33,7 +33,7 @@ from websockets.exceptions import WebSocketException
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-HOURS = 1  # at most; a run of ten thousand takes some ten minutes
+HOURS = 1  # at most; a run of ten thousand takes some minutes
 MEMORY = 100e6  # bytes: what caches and fragmentation may take; a leak of a picture a payload would be far above
 
 # --- what a hostile browser may call a drawing ------------------------------------------------------------------------
