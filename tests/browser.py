@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import io
 import itertools
 import json
 import math
@@ -15,11 +16,17 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from utils import decode_drawing, preprocess  # noqa: E402
+
 CANVAS = ".st-key-canvas canvas.upper-canvas"
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine may take its time
 FLAGS = [
@@ -96,6 +103,7 @@ class Visitor:
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
         self.complaints = []  # what the browser's console complains about
+        self.key = "st-key-canvas-"  # of the canvas now on the page
         self.sent = []  # the PNG of every drawing that the canvas sent to the app
         self.page.on("console", lambda m: m.type == "error" and self.complaints.append(m.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -121,7 +129,8 @@ class Visitor:
     def _frame(self, payload):
         message = BackMsg.FromString(payload if isinstance(payload, bytes) else payload.encode())
         for state in message.rerun_script.widget_states.widgets:
-            value = json.loads(state.json_value or "{}") if "canvas-" in state.id else {}
+            ours = self.key.removeprefix("st-key-") in state.id  # earlier canvases' states may come along
+            value = json.loads(state.json_value or "{}") if ours else {}
             if drawing := value.get("drawing"):
                 self.sent.append(base64.b64decode(drawing["data"].split(",", 1)[1]))
                 self.strokes_sent = len(drawing["raw"]["objects"])
@@ -183,9 +192,19 @@ class Visitor:
             self.page.wait_for_timeout(20)
 
     def answer(self):
-        """The digit on the page, once there is one."""
+        """The digit on the page, once that answers what the canvas sent last: each stroke is answered by itself."""
+        sent = preprocess(decode_drawing(self.sent[-1]))[0, 0].numpy()
+        expected, deadline = (sent * 255).astype(np.uint8), time.monotonic() + 30
+        while not np.array_equal(self._seen(), expected):  # the page shows what the network saw after the digit
+            assert time.monotonic() < deadline, "the last stroke was not answered"
+            self.page.wait_for_timeout(20)
         expect(self.at("answer_digit")).to_have_text(re.compile("^[0-9]$"))
         return int(self.at("answer_digit").inner_text())
+
+    def _seen(self):
+        """(28, 28) uint8, what the page says that the network saw."""
+        url = self.at("answer").locator("img").get_attribute("src")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
 
     def label(self, digit):
         """Press the button of this digit, and wait for the empty canvas."""
