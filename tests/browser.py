@@ -151,7 +151,7 @@ class Visitor:
         """Draw with the mouse, and wait until the canvas has sent the drawing."""
         for stroke in strokes:
             self.mouse(stroke)
-        self._sent(strokes)
+        self.wait_sent(strokes)
 
     def mouse(self, points):
         """Press the mouse's button, move it and let go."""
@@ -166,7 +166,7 @@ class Visitor:
         """Draw with a finger, and wait until the canvas has sent the drawing."""
         for stroke in strokes:
             self.finger(stroke)
-        self._sent(strokes)
+        self.wait_sent(strokes)
 
     def finger(self, points):
         """Put a finger on the screen, move it and lift it. The visitor's context needs has_touch=True."""
@@ -184,7 +184,8 @@ class Visitor:
         box = canvas.bounding_box()
         return box["x"], box["y"]
 
-    def _sent(self, strokes):
+    def wait_sent(self, strokes):
+        """Wait until the canvas has sent these strokes, after what was on it before."""
         self.strokes += len(strokes)
         deadline = time.monotonic() + 30
         while self.strokes_sent < self.strokes:

@@ -540,6 +540,7 @@ def test_a_stroke_goes_on_while_another_visitors_row_arrives(chromium, url, db, 
         assert visitor.sent == []
         move(stroke[half:])
         mouse.up()
+        visitor.wait_sent(SEVEN)
         assert visitor.answer() == 7
         assert visitor.strokes_sent == 1
         seen = np.asarray(Image.open(io.BytesIO(visitor.sent[0])).convert("L"))
