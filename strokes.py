@@ -52,7 +52,17 @@ def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict]]:
     """Scribbles, shapes and doodles of our own making, by other formulas than those that made the training's."""
     t = np.linspace(0, 2 * np.pi, 120)
     makers = {"scribbles": _scribble, "shapes": _shape, "doodles": _doodle}
-    return {name: [{"label": name, "strokes": maker(rng, t)} for _ in range(n)] for name, maker in makers.items()}
+    return {
+        name: [{"label": name, "strokes": [_traced(s) for s in maker(rng, t)]} for _ in range(n)]
+        for name, maker in makers.items()
+    }
+
+
+def _traced(corners: np.ndarray, step: float = 0.05) -> np.ndarray:
+    """(n, 2) corners of a line → with points between them, as a pen gives them: the canvas rounds off far ones."""
+    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
+    at = np.union1d(np.arange(0, along[-1], step), along)
+    return np.stack([np.interp(at, along, values) for values in corners.T], 1)
 
 
 def _scribble(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:

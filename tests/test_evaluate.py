@@ -14,6 +14,7 @@ from test_train import write_mnist
 
 import evaluate
 import glyphs
+import strokes
 from model import load_model, predict
 from strokes import doodles, place, render_strokes
 from utils import CANVAS_SIZE, decode_drawing, preprocess, preprocess_gray, to_gray
@@ -104,6 +105,14 @@ def test_doodles_are_drawings_and_no_two_are_the_same():
         assert len({p.numpy().tobytes() for p in pictures}) == 20
 
 
+def test_shapes_keep_their_corners():
+    corner = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]])  # the canvas rounds it off if it is drawn with three points
+    far, near = (render_strokes([stroke * CANVAS_SIZE]) for stroke in (corner, strokes._traced(corner)))
+    assert far[28, 252] == 0 and near[28, 252] == 255
+    for row in doodles(np.random.default_rng(0), 20)["shapes"]:
+        assert all(np.linalg.norm(np.diff(stroke, axis=0), axis=1).max() < 0.06 for stroke in row["strokes"])
+
+
 @pytest.fixture(scope="module")
 def visitor(server):
     with open_browser() as browser, serve(**server) as url, Visitor(browser, url) as visitor:
@@ -112,8 +121,8 @@ def visitor(server):
 
 @pytest.mark.parametrize("digit", range(10))
 def test_strokes_drawn_in_chromium_and_rendered_here_are_the_same_picture(visitor, digit):
-    strokes = [s / 9 for s in glyphs.DIGITS[digit][1]]
-    visitor.draw([glyphs.chaikin(s, 4).tolist() for s in place(strokes, np.random.default_rng(digit))])
+    template = [s / 9 for s in glyphs.DIGITS[digit][1]]
+    visitor.draw([glyphs.chaikin(s, 4).tolist() for s in place(template, np.random.default_rng(digit))])
     drawn = decode_drawing(visitor.sent[-1])
     # A browser merges what a mouse does within a frame: these are the points that it made of the movement.
     points = [[command[1:3] for command in stroke["path"][1:]] for stroke in visitor.raw["objects"]]
