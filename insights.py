@@ -41,13 +41,21 @@ COUNTER = Counter("the insights")  # not in Streamlit's caches, as history.SNAPS
 
 
 def show_insights() -> None:
-    """Show the figures and charts, and keep them current. Waits at most half a second for the database."""
+    """Show the figures and charts once they are scrolled to, and keep them current.
+
+    Waits at most half a second for the database.
+    """
     show_figures()
     watch("insights", COUNTER, seconds=10)
 
 
 @st.fragment(key="insights")
 def show_figures() -> None:
+    if "insights_seen" not in st.session_state:  # as the page opens: four charts would hold up what comes above them
+        st.session_state.insights_seen = None  # there is news: the first tick from down here brings all of it
+        st.subheader("Insights", anchor=False)
+        st.caption("Counting …")
+        return
     figures = begin("insights", COUNTER, max_age=5)
     if figures is None:
         st.caption("" if COUNTER.problem else "Counting …")

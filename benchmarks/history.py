@@ -82,6 +82,11 @@ def leap(page, until, rows):
     return until(AT_ROW, rows // 2 - 20) - began
 
 
+def freeze(page):
+    """Let this visitor stay, but without work: a real one's browser shares no cores with the next one's."""
+    page.context.new_cdp_session(page).send("Page.setWebLifecycleState", {"state": "frozen"})
+
+
 def megabytes(url):
     """What the app at this address holds in memory."""
     port = str(urlsplit(url).port)
@@ -91,12 +96,14 @@ def megabytes(url):
 def measure(browser, url, rows):
     """Report how the page opens. Returns what else was seen: the first visitor's seconds, leaps, memory."""
     page, _, first = open_page(browser, url, rows)
+    freeze(page)
     opened, leaps, memory = [(page, first)], [], [megabytes(url)]
     for _ in range(VISITORS):
         page, until, seconds = open_page(browser, url, rows)
         opened.append((page, seconds))
         memory.append(megabytes(url))
         leaps.append(leap(page, until, rows))
+        freeze(page)
     for page, _ in opened:
         page.context.close()
     canvas, history = (spread([seconds[part] for _, seconds in opened[1:]], "s") for part in ("canvas", "history"))

@@ -62,7 +62,7 @@ def open_page():
         while True:
             while insights.COUNTER.look(patience=20) and insights.COUNTER.problem:
                 time.sleep(0.1)  # an earlier test had the database away
-            at = AppTest.from_function(page, default_timeout=30).run()
+            at = AppTest.from_function(page, default_timeout=30).run().run()  # opened, and scrolled to
             assert not at.exception
             if not any("Counting" in caption.value for caption in at.caption):
                 return at
@@ -104,7 +104,7 @@ def test_the_last_figures_stay_while_the_database_is_away(fill, open_page, monke
     monkeypatch.setenv("POSTGRES_HOST", str(folder / "nowhere"))
     postgres.reads.close()
     insights.COUNTER.look(patience=20)
-    at = AppTest.from_function(page, default_timeout=30).run()
+    at = AppTest.from_function(page, default_timeout=30).run().run()
     assert at.info[0].value == "The database cannot be read right now. This comes back by itself."
     assert [metric.value for metric in at.metric] == ["3", "3", "100.0 %"]
 
@@ -189,6 +189,18 @@ def test_a_click_on_a_cell_shows_its_drawings_in_the_history(chromium, url, fill
         history.get_by_role("button", name="Only 9 read as 4").click()
         expect(history).to_contain_text("25 drawings")
         expect(history).not_to_contain_text("are shown")
+
+
+def test_charts_come_when_they_are_scrolled_to_and_hold_up_nothing_before(chromium, url, fill):
+    fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 30))
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 500}) as visitor:
+        expect(visitor.at("history")).to_contain_text("90 drawings")
+        expect(visitor.at("history").locator("tbody tr").first).to_be_attached()
+        visitor.page.wait_for_timeout(2_000)
+        charts = visitor.at("insights").locator("[data-testid=stVegaLiteChart]")
+        expect(charts).to_have_count(0)
+        visitor.at("insights").scroll_into_view_if_needed()
+        expect(charts).to_have_count(4)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (90, 100), (1, 2), (58_278, 59_903)])
