@@ -292,7 +292,8 @@ def test_importing_db_starts_nothing_and_connects_to_nothing(folder):
 # --- the embedded server -------------------------------------------------------------------------------------------
 
 HOLD = """
-import sys, db
+import signal, sys, db
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this
 db.create_table()
 print("ready", flush=True)
 try:
