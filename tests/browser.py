@@ -109,9 +109,9 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("websocket", lambda socket: socket.on("framesent", self._frame))
         before(self.page)
-        self._open(url)
+        self.open(url)
 
-    def _open(self, url):
+    def open(self, url):
         """Open the page; again if Chromium hung up, as it does when a network interface comes or goes (containers)."""
         for _ in range(5):
             self.complaints.clear()

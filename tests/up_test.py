@@ -142,8 +142,7 @@ def test_visitors_of_processes_that_died_go_on_at_another_one(tls, chromium):
     for process in tls.containers("streamlit_app")[:2]:
         subprocess.run(["docker", "kill", process], check=True, capture_output=True)
     for visitor in visitors:
-        visitor.page.goto(tls.url)
-        expect(visitor.at("clear")).to_be_visible(timeout=60_000)
+        visitor.open(tls.url)
         draw_and_label(visitor, SEVEN)
         visitor.context.close()
     assert tls.rows() == (rows + 4, labelled + 4)
@@ -159,5 +158,7 @@ def test_caddy_closes_what_visitors_have_no_business_with(tls, chromium):
     headers = page.request.get("https://localhost/").headers
     assert "frame-ancestors 'self'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+    script = page.locator("script[type=module]").first.get_attribute("src")
+    assert page.request.get(f"https://localhost/{script}").headers["content-encoding"] == "gzip"
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", 8501), timeout=5):
         pass
