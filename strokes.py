@@ -1,5 +1,8 @@
 """Drawings as strokes, lists of (x, y) points with y downward: on the canvas as the browser draws them, and made up."""
 
+import itertools
+import math
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -53,16 +56,18 @@ def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict]]:
     t = np.linspace(0, 2 * np.pi, 120)
     makers = {"scribbles": _scribble, "shapes": _shape, "doodles": _doodle}
     return {
-        name: [{"label": name, "strokes": [_traced(s) for s in maker(rng, t)]} for _ in range(n)]
+        name: [{"label": name, "strokes": [dense(s.tolist(), 0.05) for s in maker(rng, t)]} for _ in range(n)]
         for name, maker in makers.items()
     }
 
 
-def _traced(corners: np.ndarray, step: float = 0.05) -> np.ndarray:
-    """(n, 2) corners of a line → with points between them, as a pen gives them: the canvas rounds off far ones."""
-    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
-    at = np.union1d(np.arange(0, along[-1], step), along)
-    return np.stack([np.interp(at, along, values) for values in corners.T], 1)
+def dense(stroke: list, step: float = 0.06) -> list:
+    """The same stroke with no two neighbouring points further apart than `step`: the canvas rounds off far corners."""
+    points = []
+    for (x, y), (u, v) in itertools.pairwise(stroke):
+        n = math.ceil(math.dist((x, y), (u, v)) / step)
+        points += [(x + (u - x) * i / n, y + (v - y) * i / n) for i in range(n)]
+    return points + stroke[-1:]
 
 
 def _scribble(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:

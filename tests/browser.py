@@ -3,9 +3,7 @@
 import base64
 import contextlib
 import io
-import itertools
 import json
-import math
 import os
 import re
 import shutil
@@ -25,6 +23,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from strokes import dense  # noqa: E402
 from utils import decode_drawing, preprocess  # noqa: E402
 
 CANVAS = ".st-key-canvas canvas.upper-canvas"
@@ -85,15 +84,6 @@ def serve(script=ROOT / "app.py", **environment):
 def placed(strokes, left=40, top=40, size=200):
     """Strokes in a square of side 1 → on the canvas in its pixels, with a point every few of them, as a hand does."""
     return [[(left + size * x, top + size * y) for x, y in dense(stroke)] for stroke in strokes]
-
-
-def dense(stroke, step=0.06):
-    """The same stroke with no two neighbouring points further apart than `step`."""
-    points = []
-    for (x, y), (u, v) in itertools.pairwise(stroke):
-        n = math.ceil(math.dist((x, y), (u, v)) / step)
-        points += [(x + (u - x) * i / n, y + (v - y) * i / n) for i in range(n)]
-    return points + stroke[-1:]
 
 
 class Visitor:
@@ -187,20 +177,21 @@ class Visitor:
     def wait_sent(self, strokes):
         """Wait until the canvas has sent these strokes, after what was on it before."""
         self.strokes += len(strokes)
-        deadline = time.monotonic() + 30
-        while self.strokes_sent < self.strokes:
-            assert time.monotonic() < deadline, f"of {self.strokes} strokes, the canvas sent {self.strokes_sent}"
-            self.page.wait_for_timeout(20)
+        self._until(lambda: self.strokes_sent >= self.strokes, f"the canvas did not send {self.strokes} strokes")
 
     def answer(self):
         """The digit on the page, once that answers what the canvas sent last: each stroke is answered by itself."""
         sent = preprocess(decode_drawing(self.sent[-1]))[0, 0].numpy()
-        expected, deadline = (sent * 255).astype(np.uint8), time.monotonic() + 30
-        while not np.array_equal(self._seen(), expected):  # the page shows what the network saw after the digit
-            assert time.monotonic() < deadline, "the last stroke was not answered"
-            self.page.wait_for_timeout(20)
+        expected = (sent * 255).astype(np.uint8)  # the page shows what the network saw after the digit
+        self._until(lambda: np.array_equal(self._seen(), expected), "the last stroke was not answered")
         expect(self.at("answer_digit")).to_have_text(re.compile("^[0-9]$"))
         return int(self.at("answer_digit").inner_text())
+
+    def _until(self, condition, otherwise):
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, otherwise
+            self.page.wait_for_timeout(20)
 
     def _seen(self):
         """(28, 28) uint8, what the page says that the network saw."""

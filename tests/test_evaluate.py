@@ -14,9 +14,8 @@ from test_train import write_mnist
 
 import evaluate
 import glyphs
-import strokes
 from model import load_model, predict
-from strokes import doodles, place, render_strokes
+from strokes import dense, doodles, place, render_strokes
 from utils import CANVAS_SIZE, decode_drawing, preprocess, preprocess_gray, to_gray
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +106,7 @@ def test_doodles_are_drawings_and_no_two_are_the_same():
 
 def test_shapes_keep_their_corners():
     corner = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]])  # the canvas rounds it off if it is drawn with three points
-    far, near = (render_strokes([stroke * CANVAS_SIZE]) for stroke in (corner, strokes._traced(corner)))
+    far, near = (render_strokes([stroke * CANVAS_SIZE]) for stroke in (corner, np.array(dense(corner.tolist()))))
     assert far[28, 252] == 0 and near[28, 252] == 255
     for row in doodles(np.random.default_rng(0), 20)["shapes"]:
         assert all(np.linalg.norm(np.diff(stroke, axis=0), axis=1).max() < 0.06 for stroke in row["strokes"])
