@@ -3,7 +3,6 @@
 Only what changes reruns: the drawing, the history and the insights are one fragment each.
 """
 
-import gc
 import logging
 import uuid
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from canvas import canvas_url, decode, send_at_once, show_canvas
 from history import show_history
 from insights import show_insights
 from live import ticked
-from model import DigitNet, ModelError, Prediction, load_model, predict
+from model import DigitNet, ModelError, Prediction, freeze, load_model, predict
 from outbox import Allowance, shared
 from utils import DrawingError, encode_png, preprocess
 
@@ -34,16 +33,6 @@ TOO_FAST = "That was faster than drawings can be kept. Wait a moment, then draw 
 @st.cache_resource(show_spinner=False)
 def get_model() -> DigitNet:
     return load_model(HERE / "model.pth")
-
-
-def freeze() -> None:
-    """Take all that is loaded out of garbage collection: PyTorch's objects alone hold every session for some 90 ms.
-
-    Only once: any browser may have Streamlit's caches cleared, and each network frozen with its garbage would stay.
-    """
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
 
 
 # --- the drawing -----------------------------------------------------------------------------------------------------
