@@ -74,7 +74,8 @@ def _scribble(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
     """A random sum of sines each way, of many frequencies: a tangle."""
     waves = np.arange(1, 10)
     x, y = ((rng.normal(size=(9, 1)) * np.sin(np.outer(waves, t) + rng.uniform(0, 7, (9, 1)))).sum(0) for _ in "xy")
-    return [np.stack([x, y], 1)]
+    line = np.stack([x, y], 1)
+    return [line / np.ptp(line, axis=0).max()]
 
 
 def _shape(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
