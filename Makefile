@@ -27,8 +27,9 @@ run: install
 	@echo "Starting on http://$(ADDRESS):$(PORT) (Ctrl-C stops it)"
 	@$(BIN)/streamlit run app.py --server.address $(ADDRESS) --server.port $(PORT) --server.headless true
 
+# Two files at once, each file in one process: its tests share an app, a browser and a server.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check
