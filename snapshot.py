@@ -28,6 +28,7 @@ PICTURES = 200_000  # of the newest rows; a picture is most of a row, so this bo
 OVERLAP = timedelta(seconds=60)
 WRONG = "✗ wrong"  # the mark is for those who look down the column, and needs no colour
 NO_DIGIT = "no digit"  # what a drawing was read as that was turned away
+ALMOST_SURE = 99.9  # per cent: with its one decimal, the column would round more to a certainty that nobody has
 
 ORDER = [("created_at", "descending"), ("id", "descending")]
 SCHEMA = pa.schema(
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
         "picture": pa.string(),  # a data URL
         "open": pa.string(),  # the text of a button
         "read": pa.string(),  # "0" to "9", or NO_DIGIT
-        "confidence": pa.float32(),  # in per cent, that it is what it was read as
+        "confidence": pa.float32(),  # in per cent, that it is what it was read as, at most ALMOST_SURE
         "label": pa.int8(),
         "verdict": pa.string(),  # right, WRONG, or null without a label
     }
@@ -130,7 +131,7 @@ def to_arrow(rows):
         (NO_DIGIT, 100 * none) if none > DOUBT else (str(digit), 100 * confidence)
         for digit, confidence, none in zip(digits, confidences, nones, strict=True)
     ]
-    read, percents = [of for of, _ in said], [percent for _, percent in said]
+    read, percents = [of for of, _ in said], [min(percent, ALMOST_SURE) for _, percent in said]
     verdicts = [
         None if label is None else "right" if str(label) == of else WRONG
         for of, label in zip(read, labels, strict=True)

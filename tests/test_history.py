@@ -346,6 +346,13 @@ def test_the_head_counts_and_the_filters_narrow_the_table(open_page, save):
     assert shown(at)["read"].tolist() == ["7", "1", "7"]
 
 
+def test_no_confidence_in_the_table_is_a_certainty(open_page, save):
+    save(1, digit=7, confidence=0.9998, not_a_digit=0)
+    save(2, digit=0, confidence=0.0, not_a_digit=1.0)
+    save(3, digit=1, confidence=0.998, not_a_digit=0)
+    assert [f"{percent:.1f}" for percent in shown(open_page())["confidence"]] == ["99.8", "99.9", "99.9"]
+
+
 def test_what_the_page_turned_away_is_no_digit_in_the_table_either(open_page, save):
     save(1, digit=0, confidence=0.004, not_a_digit=0.97)
     save(2, digit=8, confidence=0.3, not_a_digit=0.6, label=8)
