@@ -1,6 +1,7 @@
 """What the page says of a drawing, as HTML: cheaper to make, to send and to show than a chart library's."""
 
 import base64
+import threading
 
 import numpy as np
 
@@ -8,6 +9,10 @@ from model import Prediction
 from utils import encode_png
 
 DOUBT = 0.5  # confidence below which the page names the runner-up, and chance of "not a digit" above which it says so
+
+# Held while one stroke is answered. Many answered at once only take the interpreter from each other: that costs more
+# processor time, and all are late instead of some (docs/performance.md).
+TURN = threading.Lock()
 
 
 def is_digit(said: Prediction) -> bool:

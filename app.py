@@ -182,19 +182,22 @@ def notice() -> None:
 
 @st.fragment(key="drawing")
 def show_drawing() -> None:
-    read_canvas()
-    state = st.session_state
-    with st.container(key="drawing"):
-        with st.container(key="left"):
-            with st.container(key="canvas"):
-                show_canvas(canvas_key(), on_change=answer_stroke)
-            with st.container(key="clear"):
-                st.button("Clear", on_click=finish_drawing, disabled=not state.drawn)
-        with st.container(key="right"):
+    with answer.TURN:
+        read_canvas()
+        state = st.session_state
+        with st.container(key="drawing"):
+            with st.container(key="left"):
+                with st.container(key="canvas"):
+                    show_canvas(canvas_key(), on_change=answer_stroke)
+                with st.container(key="clear"):
+                    st.button("Clear", on_click=finish_drawing, disabled=not state.drawn)
+            right = st.container(key="right")
+        with right:
             show_answer(state.drawn, state.refusal)
             keep_drawing()  # the answer is on its way
             show_labels(state.drawn, state.drawing_id)
-            show_notice()
+    with right:
+        show_notice()  # which may wait
 
 
 def show_unseen() -> None:

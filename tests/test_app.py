@@ -92,6 +92,22 @@ def test_a_drawing_is_read_shown_and_kept_as_a_grayscale_png_of_the_canvas(page,
     assert str(table.id[0]) in page.session_state.own_ids
 
 
+def test_one_stroke_is_answered_at_a_time_but_no_other_waits_until_its_row_is_saved(page, monkeypatch):
+    import answer
+    from outbox import Outbox
+
+    held = []
+
+    def noting(function, what):
+        return lambda *arguments: (held.append((what, answer.TURN.locked())), function(*arguments))[1]
+
+    monkeypatch.setattr(answer, "bars", noting(answer.bars, "answer"))
+    monkeypatch.setattr(Outbox, "wait", noting(Outbox.wait, "save"))
+    draw(page, SEVEN)
+    assert held == [("answer", True), ("save", False)]
+    assert not answer.TURN.locked()
+
+
 def test_a_label_lands_on_its_drawing_and_an_empty_canvas_follows(page, db):
     draw(page, SEVEN)
     first = page.session_state.drawing_id
