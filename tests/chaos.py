@@ -365,6 +365,7 @@ def main():
     options.add_argument("--sessions", type=int, default=20)
     options.add_argument("--compose", action="store_true", help="the containers of docker-compose.yml")
     chosen = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))  # and everything is taken down
     with containers() if chosen.compose else embedded() as target:
         chaos = Chaos(target, chosen.seed, chosen.sessions)
         report = chaos.run(60 * chosen.minutes)
