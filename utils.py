@@ -63,7 +63,7 @@ def to_gray(rgba: np.ndarray) -> np.ndarray:
     alpha = rgba[..., 3]
     if alpha.min() < 255:
         rgba = (rgba.astype(np.uint16) * alpha[..., None] // 255).astype(np.uint8)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(rgba[..., :3])).convert("L"))
+    return np.asarray(Image.fromarray(rgba).convert("L"))  # of red, green and blue; alpha plays no part
 
 
 def preprocess(rgba: np.ndarray) -> torch.Tensor | None:
