@@ -146,9 +146,8 @@ def show_labels(drawn: Drawn | None, drawing_id: str) -> None:
         for digit in range(10):
             key = f"label-{digit}"
             st.button(str(digit), key=key, on_click=finish_drawing, args=(digit, drawing_id), disabled=not drawn)
-    with st.container(key="correct"):
-        wrong = not (drawn and answer.is_digit(drawn.prediction))
-        st.button("Correct", type="primary", on_click=accept_answer, args=(drawing_id,), disabled=wrong)
+    wrong = not (drawn and answer.is_digit(drawn.prediction))
+    st.button("Correct", key="correct", type="primary", on_click=accept_answer, args=(drawing_id,), disabled=wrong)
 
 
 def show_notice() -> None:
@@ -186,11 +185,10 @@ def show_drawing() -> None:
         read_canvas()
         state = st.session_state
         with st.container(key="drawing"):
-            with st.container(key="left"):
-                with st.container(key="canvas"):
-                    show_canvas(canvas_key(), on_change=answer_stroke)
-                with st.container(key="clear"):
-                    st.button("Clear", on_click=finish_drawing, disabled=not state.drawn)
+            with st.container(key="canvas"):
+                show_canvas(canvas_key(), on_change=answer_stroke)
+            with st.container(key="clear"):
+                st.button("Clear", on_click=finish_drawing, disabled=not state.drawn)
             right = st.container(key="right")
         with right:
             show_answer(state.drawn, state.refusal)
