@@ -115,6 +115,15 @@ def warp_field(fields: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
     return REACH - F.grid_sample(REACH - fields[:, None], where, align_corners=False)[:, 0]
 
 
+def blur(pictures: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """(n, h, w) float pictures, each blurred by a Gaussian of its own width: (n,) in pixels, up to 1, none at 0."""
+    n, reach = len(pictures), torch.arange(-3.0, 4.0)
+    bell = (-((reach / sigma.clamp(min=1e-3).view(n, 1)) ** 2) / 2).exp()
+    bell = bell / bell.sum(1, keepdim=True)
+    columns = F.conv2d(pictures[None], bell.view(n, 1, 7, 1), padding=(3, 0), groups=n)
+    return F.conv2d(columns, bell.view(n, 1, 1, 7), padding=(0, 3), groups=n)[0]
+
+
 def draw(fields: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
     """(n, 56, 56) float distances in fine pixels → (n, 28, 28) float in 0..1, drawn with a round pen.
 

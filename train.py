@@ -29,7 +29,7 @@ from model import NOT_A_DIGIT, DigitNet
 
 HELD_OUT = 3000  # the last of the training images: settings were chosen, and the temperature is fitted, on them
 EPOCHS = 36
-MILD_EPOCHS, MILD = 4, 0.5  # in the last ones MNIST's images are warped half as much: nearer to what will be asked
+LAST_EPOCHS, AS_IT_IS = 4, 96  # in the last ones so many of MNIST's images are not warped: so is what will be asked
 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
 GRAY = 192  # MNIST's images, warped
@@ -40,6 +40,8 @@ TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 12_000, 4_000  # how many
 
 PEN = (0.6, 2.8)  # radius in pixels of the 28×28 picture: the brush, on drawings of a fifth of the canvas and more
 THIN_PEN = (0.6, 1.8)  # for what is no digit: a blot of ink may be a thick digit
+
+BLUR = 1.0  # pixels: half of a batch is blurred by up to this, as a warp blurs MNIST and no pen blurs what it draws
 
 DOUBT = 0.3  # weight of "is it a digit at all?" beside "which one?": at 1, odd digits are turned away
 NOT_DIGITS = 0.01  # the share of drawings that are no digit that visitors are taken to make; in training it is higher
@@ -102,14 +104,16 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
     }
 
 
-def batch(pools: Pools, strength: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(256, 1, 28, 28) float32 pictures and (256,) labels; strength: of the warps of MNIST's images."""
+def batch(pools: Pools, as_it_is: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(256, 1, 28, 28) float32 pictures and (256,) labels; as_it_is: how many of MNIST's images are not warped."""
     gray, labels = sample(pools["gray"], GRAY)
     drawn = [sample(pools[name], n) for name, n in (("redrawn", REDRAWN), ("styles", STYLES), ("nothing", NOTHING))]
     fields = augment.warp_field(torch.cat([fields for fields, _ in drawn]).float() / 32)
     pens = torch.cat([random_pen(REDRAWN + STYLES, PEN), random_pen(NOTHING, THIN_PEN)])
-    pictures = [augment.warp_gray(gray.float() / 255, strength), augment.draw(fields, pens)]
-    return torch.cat(pictures)[:, None], torch.cat([labels, *(y for _, y in drawn)])
+    gray = gray.float() / 255
+    pictures = torch.cat([gray[:as_it_is], augment.warp_gray(gray[as_it_is:]), augment.draw(fields, pens)])
+    pictures = augment.blur(pictures, augment.uniform(len(pictures), -BLUR, BLUR).clamp(min=0))
+    return pictures[:, None], torch.cat([labels, *(y for _, y in drawn)])
 
 
 def sample(pool: tuple[torch.Tensor, torch.Tensor], n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,11 +137,11 @@ def fit(pools: Pools, epochs: int, accuracy: Callable[[DigitNet], float]) -> Dig
     bf16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))  # elsewhere it is slower than float32
     for epoch in range(epochs):
         model.train()
-        strength = MILD if epoch >= epochs - MILD_EPOCHS else 1.0
+        as_it_is = AS_IT_IS if epoch >= epochs - LAST_EPOCHS else 0
         bar = tqdm(range(steps), desc=f"epoch {epoch + 1}/{epochs}", mininterval=1)
         for step in bar:
             done = epoch * steps + step
-            x, y = batch(pools, strength)
+            x, y = batch(pools, as_it_is)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                 logits = model(x.contiguous(memory_format=torch.channels_last))
             loss = cross_entropy(logits.float(), y)

@@ -55,6 +55,19 @@ def test_a_warp_of_no_strength_changes_nothing():
     assert torch.allclose(augment.warp_gray(images, 0.0), images, atol=1e-4)
 
 
+def test_a_blur_is_a_gaussian_of_the_width_asked_for_and_none_at_zero():
+    torch.manual_seed(0)
+    pictures = torch.rand(3, 28, 28)
+    assert torch.equal(augment.blur(pictures, torch.zeros(3)), pictures)
+    dots = torch.zeros(2, 28, 28)
+    dots[:, 14, 14] = 1
+    for dot, sigma in zip(augment.blur(dots, torch.tensor([0.8, 1.0])), (0.8, 1.0), strict=True):
+        assert float(dot.sum()) == pytest.approx(1)
+        place = torch.arange(28.0) - 14
+        for along in (dot.sum(0), dot.sum(1)):
+            assert float((along * place**2).sum()) == pytest.approx(sigma**2, rel=0.01)
+
+
 def test_warps_and_pens_give_pictures_in_range_whatever_comes():
     torch.manual_seed(0)
     nothing, everything = torch.zeros(1, 56, 56, dtype=torch.bool), torch.ones(1, 56, 56, dtype=torch.bool)
