@@ -2,7 +2,7 @@
 
     python train.py [--data DIR] [--seed N] [--epochs N] [--target 99.7]
 
-36 epochs reach 99.55 to 99.62 % of MNIST's test images (seeds 0 to 2), in 75 minutes of one core without bfloat16.
+36 epochs reach 99.6 % of MNIST's test images (seeds 0 and 1), in an hour of one core with bfloat16.
 """
 
 import argparse
