@@ -2,7 +2,7 @@
 
     python train.py [--data DIR] [--seed N] [--epochs N] [--target 99.7]
 
-36 epochs reach 99.6 % of MNIST's test images (seeds 0 and 1), in an hour of one core with bfloat16.
+36 epochs reach 99.61 to 99.67 % of MNIST's test images (seeds 0 to 2), in an hour of one core with bfloat16.
 """
 
 import argparse
