@@ -34,7 +34,7 @@ LAST_EPOCHS, AS_IT_IS = 4, 96  # in the last ones so many of MNIST's images are 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
 GRAY = 192  # MNIST's images, warped
 REDRAWN = 36  # MNIST's skeletons, drawn with any pen
-STYLES = 12  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
+STYLES = 24  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
 NOTHING = 16  # letters, symbols, shapes, scribbles, two digits side by side, digits lying down
 TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 12_000, 4_000  # how many are made, once
 
@@ -105,7 +105,7 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
 
 
 def batch(pools: Pools, as_it_is: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(256, 1, 28, 28) float32 pictures and (256,) labels; as_it_is: how many of MNIST's images are not warped."""
+    """(n, 1, 28, 28) float32 pictures and (n,) labels; as_it_is: how many of MNIST's images are not warped."""
     gray, labels = sample(pools["gray"], GRAY)
     drawn = [sample(pools[name], n) for name, n in (("redrawn", REDRAWN), ("styles", STYLES), ("nothing", NOTHING))]
     fields = augment.warp_field(torch.cat([fields for fields, _ in drawn]).float() / 32)
