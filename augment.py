@@ -1,6 +1,6 @@
 """Augmentation: pure functions on whole batches of pictures, (n, 28, 28) or (n, 56, 56) → the same.
 
-MNIST knows one pen. People draw with any, so half of what the network sees is MNIST drawn again: each digit is thinned
+MNIST knows one pen. People draw with any, so some of what the network sees is MNIST drawn again: each digit is thinned
 to its skeleton, once; a picture holds each pixel's distance to that skeleton; and in training that picture is warped
 and drawn with a round pen of random width, then cut, scaled and centred as `utils.preprocess` does it to a canvas.
 """

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,30 @@ def test_the_same_seed_makes_the_same_weights_and_another_seed_others(small, tmp
         run(monkeypatch, "--data", small, "--epochs", 1, "--seed", seed, "--out", tmp_path / f"{name}.pth")
     a, b, c = (json.loads((tmp_path / f"{name}.json").read_text())["sha256"] for name in "abc")
     assert a == b != c
+
+
+@pytest.mark.usefixtures("small_pools")
+def test_the_held_out_images_are_taken_at_random_the_same_for_every_seed_and_not_trained_on(
+    small, tmp_path, monkeypatch
+):
+    trained_on, held_out = [], []
+
+    def spy(name: str, argument: int, seen: list) -> None:
+        function = getattr(train, name)
+        monkeypatch.setattr(train, name, lambda *given: (seen.append(given[argument]), function(*given))[1])
+
+    spy("make_pools", 0, trained_on)
+    spy("fit_temperature", 1, held_out)
+    for seed in (0, 1):
+        run(monkeypatch, "--data", small, "--epochs", 1, "--seed", seed, "--out", tmp_path / "model.pth")
+    everything = train.MNIST(str(small), train=True).data
+    assert torch.equal(held_out[0], held_out[1]) and len(held_out[0]) == 200
+    assert not torch.equal(held_out[0], everything[-200:])
+    assert as_bytes(trained_on[0]) + as_bytes(held_out[0]) == as_bytes(everything)
+
+
+def as_bytes(images: torch.Tensor) -> Counter:
+    return Counter(image.numpy().tobytes() for image in images)
 
 
 @pytest.mark.usefixtures("small_pools")
