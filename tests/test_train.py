@@ -104,8 +104,10 @@ def as_bytes(images: torch.Tensor) -> Counter:
 
 @pytest.mark.usefixtures("small_pools")
 def test_a_missed_target_is_said_and_fails(small, tmp_path, monkeypatch):
+    out = tmp_path / "model.pth"
     with pytest.raises(SystemExit, match="below the target of 100.1 %"):
-        run(monkeypatch, "--data", small, "--epochs", 1, "--target", "100.1", "--out", tmp_path / "model.pth")
+        run(monkeypatch, "--data", small, "--epochs", 1, "--threads", 2, "--target", "100.1", "--out", out)
+    assert json.loads(out.with_suffix(".json").read_text())["threads"] == 2  # those of the training, not of measuring
 
 
 def test_a_batch_holds_every_kind_in_its_share_and_as_much_of_mnist_unwarped_as_asked_for(monkeypatch):
@@ -175,7 +177,7 @@ def test_the_committed_weights_reach_on_mnist_what_model_json_says():
     assert measured["calibration error"] == pytest.approx(said["calibration error"], abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "least"), [("pendigits", 98.0), ("unipen", 98.5)])
+@pytest.mark.parametrize(("name", "least"), [("pendigits", 98.5), ("unipen", 99.0)])
 @pytest.mark.skipif(
     not (DATA / "drawings_dev.jsonl").exists(), reason=f"drawings_dev.jsonl is not in {DATA} (DATA_DIR)"
 )
