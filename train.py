@@ -75,11 +75,12 @@ def main() -> None:
     data = MNIST(str(args.data), train=True, download=True)
     shuffled = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     images, labels = data.data[shuffled], data.targets[shuffled]
+    held_out = images[-HELD_OUT:], labels[-HELD_OUT:]
     pools = make_pools(images[:-HELD_OUT], labels[:-HELD_OUT], np.random.default_rng(args.seed))
     print("pictures to draw from:", ", ".join(f"{name} {len(x):,}" for name, (x, _) in pools.items()))
-    model = fit(pools, args.epochs, lambda model: held_out_accuracy(model, images[-HELD_OUT:], labels[-HELD_OUT:]))
+    model = fit(pools, args.epochs, lambda model: held_out_accuracy(model, *held_out))
     shift_prior(model)
-    model.temperature.fill_(fit_temperature(model, images[-HELD_OUT:], labels[-HELD_OUT:]))
+    model.temperature.fill_(fit_temperature(model, *held_out))
     minutes = (time.monotonic() - started) / 60
 
     figures, _ = evaluate(model, args.data, sorted(args.data.glob("*.jsonl")))
