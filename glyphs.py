@@ -107,6 +107,25 @@ SHAPES = """
     04 20 24 60 64 99 | 09 00 99 90 | 00 99 90 09 00 | 90 59 05 94 50 | 40 15 49 75 40 / 49 99
     30 60 69 39 30 / 03 33 / 63 93 | 00 09 55 00 | 90 04 99 90 | 00 90 97 07 00 / 00 55 90"""
 
+PICTURES = """
+    44 31 11 03 15 49 85 93 81 61 44 | 49 15 03 11 31 43 61 81 93 85 49 | 43 30 02 25 49 75 92 60 43
+    40 12 05 18 49 78 95 82 60 40 / 33 34 / 63 64 / 26 37 57 66 | 50 20 03 07 39 69 87 92 70 50 / 23 34 / 63 63 / 27 67
+    41 13 06 28 59 78 95 83 61 41 / 32 34 / 62 64 / 27 46 67 / 45 46 | 40 11 06 39 79 95 81 50 / 43 33 / 63 73 / 36 57
+    10 23 63 80 84 68 28 04 10 / 34 35 / 64 65 | 00 22 62 80 86 59 39 06 00 / 33 43 / 63 73 / 36 56
+    44 20 60 44 81 86 44 68 28 44 07 02 44 | 45 21 61 45 83 88 45 28 07 45 | 45 20 02 45 06 29 45 69 97 45 92 60 45
+    43 34 35 46 55 54 43 / 41 40 / 48 49 / 14 04 / 74 94 / 22 11 / 67 78 / 62 71 / 27 18
+    40 31 42 51 40 / 42 46 29 / 46 69 / 14 74 | 50 41 52 61 50 / 52 57 39 / 57 79 / 22 54 82
+    04 40 84 / 14 19 79 74 / 39 36 56 59 | 03 40 83 89 09 03 83 / 35 55 57 37 35 | 05 25 50 75 95 / 25 29 79 75
+    39 36 / 59 56 / 36 14 22 30 60 72 84 56 36 | 40 14 74 40 / 42 07 87 42 / 47 49 | 49 45 / 45 13 31 61 83 55 45
+    92 65 37 15 04 13 31 63 96 | 92 75 57 25 04 23 51 73 96 92 / 23 24 | 03 25 47 67 86 94 82 62 44 25 06 03
+    07 04 24 31 61 74 94 97 07 / 28 18 29 38 28 / 68 58 69 78 68 | 06 03 73 76 06 / 27 16 28 37 / 67 56 68 77
+    07 05 24 22 41 52 61 72 75 94 97 07 | 07 14 33 22 50 63 71 83 85 97 07 | 05 22 50 82 95 05 / 45 48 37
+    60 20 03 06 39 69 47 35 43 60 | 10 50 82 86 59 19 47 54 42 10
+    10 18 68 60 10 / 62 83 85 66 | 12 17 39 59 77 72 12 / 73 94 76 | 20 28 88 80 20 / 22 03 06 27
+    03 09 69 63 03 / 64 85 67 | 04 13 33 44 35 15 04 / 54 63 83 94 85 65 54 / 44 54 | 10 60 69 19 10 / 12 62 / 48 38
+    40 12 05 18 49 78 95 82 60 40 / 40 49 / 05 95 | 40 12 05 18 49 78 95 82 60 40 / 45 41 / 45 66
+    46 44 25 15 03 13 21 42 50 63 72 84 75 65 46 49 | 29 09 05 33 44 85 89 / 42 45 / 62 65"""
+
 
 def parse(templates: str) -> list[list[np.ndarray]]:
     """Templates, apart by "|" or a new line → for each its strokes, (n, 2) float points each."""
@@ -115,7 +134,7 @@ def parse(templates: str) -> list[list[np.ndarray]]:
 
 
 DIGITS = {digit: parse(templates) for digit, templates in DIGITS.items()}
-LETTERS, SYMBOLS, SHAPES = parse(LETTERS), parse(SYMBOLS), parse(SHAPES)
+LETTERS, SYMBOLS, SHAPES, PICTURES = (parse(templates) for templates in (LETTERS, SYMBOLS, SHAPES, PICTURES))
 
 
 def by_hand(
@@ -219,16 +238,20 @@ def middle_of(row: np.ndarray) -> float:
 
 
 def non_digits(n: int, rng: np.random.Generator) -> torch.Tensor:
-    """n letters, symbols, shapes, polygons, scribbles and polylines: (n, 56, 56) bool."""
+    """n letters, symbols, shapes, pictures, figures, polygons, scribbles and polylines: (n, 56, 56) bool."""
     pictures = []
     for kind in rng.random(n):
-        if kind < 0.38:
+        if kind < 0.34:
             pictures.append(by_hand(LETTERS, rng, (0, 4)))
-        elif kind < 0.51:
+        elif kind < 0.46:
             pictures.append(by_hand(SYMBOLS, rng, (0, 4)))
-        elif kind < 0.61:
+        elif kind < 0.54:
             pictures.append(by_hand(SHAPES, rng, (0, 1)))
-        elif kind < 0.80:
+        elif kind < 0.62:
+            pictures.append(by_hand(PICTURES, rng, (0, 4), jitter=0.3))
+        elif kind < 0.68:
+            pictures.append(rasterise(figure(rng)))
+        elif kind < 0.82:
             pictures.append(rasterise([polygon(rng)]))
         else:
             pictures.append(rasterise(scribble(rng)))
@@ -242,6 +265,20 @@ def polygon(rng: np.random.Generator) -> np.ndarray:
     points = np.stack([np.sin(angles), np.cos(angles)], 1) * [rng.uniform(0.3, 1), 1]
     points = turn(points, rng.normal(0, 0.3) + rng.integers(2) * np.pi / 2)
     return points + rng.normal(0, 0.07, points.shape)
+
+
+def figure(rng: np.random.Generator) -> list[np.ndarray]:
+    """A ring or polygon with two or more things in it or on it, as faces, flowers, wheels, suns and cups have."""
+    circle = np.linspace(0, 2 * np.pi, 24)
+    circle = np.stack([np.cos(circle), np.sin(circle)], 1)
+    outline = polygon(rng) if rng.random() < 0.3 else circle * [rng.uniform(0.7, 1.2), 1]
+    strokes, inside, round_ones = [outline], rng.random() < 0.6, rng.random() < 0.5
+    for angle in (rng.permutation(8)[: rng.integers(2, 7)] + rng.normal(0, 0.2)) * np.pi / 4:
+        way = np.array([np.cos(angle), np.sin(angle)])
+        at, size = way * (rng.uniform(0.3, 0.6) if inside else 1.3), rng.uniform(0.1, 0.3)
+        mark = circle[:20] if round_ones else [[0, 0], rng.normal(0, 1, 2)] if inside else np.outer([-1, 1.5], way)
+        strokes.append(at + size * np.array(mark))
+    return [stroke + rng.normal(0, 0.02, stroke.shape) for stroke in strokes]
 
 
 def turn(points: np.ndarray, angle: float) -> np.ndarray:
