@@ -143,6 +143,20 @@ def test_the_loss_is_the_cross_entropy_of_eleven_classes_when_both_its_parts_wei
     assert torch.allclose(train.cross_entropy(logits, others), parts.mean() - digit_share / 2, atol=1e-6)
 
 
+def test_the_weights_climb_along_their_gradient_and_come_back_exactly():
+    torch.manual_seed(0)
+    model, x, y = train.DigitNet().eval(), torch.rand(8, 1, 28, 28), torch.arange(8)
+    loss = lambda: train.cross_entropy(model(x), y)  # noqa: E731
+    at_first = loss()
+    at_first.backward()
+    before = [p.detach().clone() for p in model.parameters()]
+    with train.climbed(model):
+        steps = [p.detach() - value for p, value in zip(model.parameters(), before, strict=True)]
+        assert loss() > at_first
+    assert torch.stack([step.norm() for step in steps]).norm() == pytest.approx(train.SHARPNESS, rel=1e-3)
+    assert all(torch.equal(p, value) for p, value in zip(model.parameters(), before, strict=True))
+
+
 def test_the_prior_is_moved_by_the_odds_and_leaves_the_digits_among_themselves_alone():
     model, x = train.DigitNet().eval(), torch.rand(5, 1, 28, 28)
     with torch.inference_mode():
