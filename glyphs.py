@@ -239,23 +239,18 @@ def middle_of(row: np.ndarray) -> float:
 
 def non_digits(n: int, rng: np.random.Generator) -> torch.Tensor:
     """n letters, symbols, shapes, pictures, figures, polygons, scribbles and polylines: (n, 56, 56) bool."""
-    pictures = []
-    for kind in rng.random(n):
-        if kind < 0.34:
-            pictures.append(by_hand(LETTERS, rng, (0, 4)))
-        elif kind < 0.46:
-            pictures.append(by_hand(SYMBOLS, rng, (0, 4)))
-        elif kind < 0.54:
-            pictures.append(by_hand(SHAPES, rng, (0, 1)))
-        elif kind < 0.62:
-            pictures.append(by_hand(PICTURES, rng, (0, 4), jitter=0.3))
-        elif kind < 0.68:
-            pictures.append(rasterise(figure(rng)))
-        elif kind < 0.82:
-            pictures.append(rasterise([polygon(rng)]))
-        else:
-            pictures.append(rasterise(scribble(rng)))
-    return torch.from_numpy(np.stack(pictures))
+    makers, shares = zip(
+        (lambda: by_hand(LETTERS, rng, (0, 4)), 0.34),
+        (lambda: by_hand(SYMBOLS, rng, (0, 4)), 0.12),
+        (lambda: by_hand(SHAPES, rng, (0, 1)), 0.08),
+        (lambda: by_hand(PICTURES, rng, (0, 4), jitter=0.3), 0.08),
+        (lambda: rasterise(figure(rng)), 0.06),
+        (lambda: rasterise([polygon(rng)]), 0.14),
+        (lambda: rasterise(scribble(rng)), 0.18),
+        strict=True,
+    )
+    kinds = np.searchsorted(np.cumsum(shares)[:-1], rng.random(n), side="right")
+    return torch.from_numpy(np.stack([makers[kind]() for kind in kinds]))
 
 
 def polygon(rng: np.random.Generator) -> np.ndarray:
@@ -276,8 +271,13 @@ def figure(rng: np.random.Generator) -> list[np.ndarray]:
     for angle in (rng.permutation(8)[: rng.integers(2, 7)] + rng.normal(0, 0.2)) * np.pi / 4:
         way = np.array([np.cos(angle), np.sin(angle)])
         at, size = way * (rng.uniform(0.3, 0.6) if inside else 1.3), rng.uniform(0.1, 0.3)
-        mark = circle[:20] if round_ones else [[0, 0], rng.normal(0, 1, 2)] if inside else np.outer([-1, 1.5], way)
-        strokes.append(at + size * np.array(mark))
+        if round_ones:
+            mark = circle[:20]
+        elif inside:
+            mark = np.array([[0, 0], rng.normal(0, 1, 2)])
+        else:
+            mark = np.outer([-1, 1.5], way)
+        strokes.append(at + size * mark)
     return [stroke + rng.normal(0, 0.02, stroke.shape) for stroke in strokes]
 
 

@@ -178,9 +178,9 @@ def climbed(model: DigitNet) -> Iterator[None]:
 
     Steps by the gradients from there lead to where the loss is low all around (Foret et al., 2021, "SAM").
     """
-    weights = [p for p in model.parameters() if p.grad is not None]
+    weights = list(model.parameters())
     with torch.no_grad():
-        length = torch.stack([p.grad.norm() for p in weights]).norm().clamp(min=1e-12)
+        length = torch.nn.utils.get_total_norm([p.grad for p in weights]).clamp(min=1e-12)
         before = [p.clone() for p in weights]
         for p in weights:
             p.add_(p.grad, alpha=SHARPNESS / float(length))
