@@ -2,11 +2,12 @@
 
     python evaluate.py [--model model.pth] [--data DIR] [FILE.jsonl ...] [--json] [--errors FILE.png]
 
-A line of a drawings file is {"set", "label", "strokes": [[[x, y], ...], ...]}, y downward, the longer side being 1.
+A line of a drawings file is {"set", "label", "strokes": [[[x, y], ...], ...]}, y downward, in any unit.
 A label of 0 to 9 is a digit; anything else is a drawing that should be turned away, unless it looks like a digit.
 """
 
 import argparse
+import io
 import json
 import os
 import time
@@ -19,18 +20,18 @@ from PIL import Image, ImageDraw
 
 from model import NOT_A_DIGIT, DigitNet, load_model, predict
 from strokes import doodles, place, render_strokes
-from utils import decode_drawing, encode_png, preprocess, preprocess_gray
+from utils import decode_drawing, preprocess, preprocess_gray
 
 PLACEMENTS = 5  # times that every drawing is put on the canvas, each at another size and place
 BINS = 15  # of the calibration error, as Guo et al. (2017) count it
-LOOKALIKES = set("BbDGgIiJjlOoQqSsYyZz" + "|/\\!()',}1")  # letters and symbols that some people's digits look like
+LOOKALIKES = set("BbDGgIiJjlOoQqSsYyZz" + "|/\\!()',}")  # letters and symbols that some people's digits look like
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("drawings", nargs="*", type=Path, metavar="FILE.jsonl", help="drawings to measure on")
     parser.add_argument("--model", type=Path, default=Path("model.pth"))
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DATA_DIR", "data")), help="where MNIST is")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DATA_DIR") or "data"), help="where MNIST is")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--errors", type=Path, metavar="FILE.png", help="write a contact sheet of the mistakes")
     args = parser.parse_args()
@@ -42,41 +43,43 @@ def main() -> None:
 
 
 def evaluate(model: DigitNet, data: Path, drawings: list[Path]) -> tuple[dict, list]:
-    """The figures of a model, and its mistakes as (drawing or None, what the model saw, what it is, what was said)."""
+    """The figures of a model, and its mistakes as (drawing or None, what the model saw, what it is, what was said).
+
+    Of drawings, which are placed several times, the mistakes are those of the first time. Raises ValueError on a line
+    that is no drawing.
+    """
     from torchvision.datasets import MNIST  # here: whoever only renders strokes needs no torchvision
 
     test = MNIST(str(data), train=False, download=True)
+    digits, others = group([row for path in drawings for row in read_drawings(path)])
     sets = {"MNIST test": (test.data[:, None].float() / 255, test.targets.tolist(), [None] * len(test.data))}
-    for path in drawings:
-        for name, rows in group(read_drawings(path)).items():
-            sets[name] = place_all(rows, np.random.default_rng(0))
-    sets |= {
-        name: place_all(rows, np.random.default_rng(0), 1) for name, rows in doodles(np.random.default_rng(0)).items()
-    }
-    figures, digits_nad, mistakes = {"digits": {}, "not digits": {}}, [], []
+    sets |= {name: place_all(rows, np.random.default_rng(0)) for name, rows in digits.items()}
+    figures, not_a_digit, mistakes = {"digits": {}, "not digits": {}}, {}, []
     for name, (x, labels, grays) in sets.items():
-        p = probabilities(model, x)
-        if isinstance(labels[0], int):
-            times = 1 if name == "MNIST test" else PLACEMENTS
-            figures["digits"][name] = of_digits(p, np.array(labels), times)
-            digits_nad += [p[:, NOT_A_DIGIT]] if times > 1 or not drawings else []
-            wrong = np.flatnonzero(p[:, :NOT_A_DIGIT].argmax(1) != np.array(labels))
-            mistakes += [(grays[i], x[i, 0], labels[i], p[i]) for i in wrong if i < len(labels) // times]
-    for name, (x, labels, _) in sets.items():
-        if not isinstance(labels[0], int):
-            figures["not digits"][name] = of_others(probabilities(model, x)[:, NOT_A_DIGIT], np.concatenate(digits_nad))
+        p, times = probabilities(model, x), PLACEMENTS if name in digits else 1
+        figures["digits"][name] = of_digits(p, np.array(labels), times)
+        not_a_digit[name] = p[:, NOT_A_DIGIT]
+        wrong = np.flatnonzero(p[:, :NOT_A_DIGIT].argmax(1) != np.array(labels))
+        mistakes += [(grays[i], x[i, 0], labels[i], p[i]) for i in wrong if i < len(labels) // times]
+    of_all_digits = np.concatenate([not_a_digit[name] for name in digits or sets])  # MNIST's only if none are drawn
+    for name, rows in (others | doodles(np.random.default_rng(0))).items():
+        times = PLACEMENTS if name in others else 1
+        x, _, _ = place_all(rows, np.random.default_rng(0), times)
+        figures["not digits"][name] = of_others(probabilities(model, x)[:, NOT_A_DIGIT], of_all_digits, times)
     figures["milliseconds"] = milliseconds(model)
     figures["parameters"] = sum(p.numel() for p in model.parameters())
     return figures, mistakes
 
 
-def group(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows by their set; letters and symbols that look like a digit are left out."""
-    groups = defaultdict(list)
+def group(rows: list[dict]) -> tuple[dict[str, list[dict]], dict[str, list[dict]]]:
+    """Digits by their set, and what is no digit by its set; letters and symbols that look like a digit are left out."""
+    digits, others = defaultdict(list), defaultdict(list)
     for row in rows:
-        if isinstance(row["label"], int) or row["label"] not in LOOKALIKES:
-            groups[row["set"]].append(row)
-    return groups
+        if row["label"] in range(10):
+            digits[row["set"]].append(row)
+        elif row["label"] not in LOOKALIKES:
+            others[row["set"]].append(row)
+    return digits, others
 
 
 def place_all(rows: list[dict], rng: np.random.Generator, times: int = PLACEMENTS) -> tuple[torch.Tensor, list, list]:
@@ -102,14 +105,14 @@ def of_digits(p: np.ndarray, labels: np.ndarray, times: int) -> dict:
         "interval": [100 * edge for edge in wilson(right.mean(), n)],
         "calibration error": 100 * calibration_error(digits.max(1), right),
         "turned away": 100 * (p[:, NOT_A_DIGIT] > 0.5).mean(),
-        "errors by class": [100 * (~right[labels == d]).mean() for d in range(10)],
+        "errors by class": [100 * (~right[labels == d]).mean() if d in labels else None for d in range(10)],
     }
 
 
-def of_others(not_a_digit: np.ndarray, of_digits: np.ndarray) -> dict:
+def of_others(not_a_digit: np.ndarray, of_digits: np.ndarray, times: int) -> dict:
     """Area under the ROC curve of not_a_digit against that of digits, and the share turned away (%)."""
     return {
-        "n": len(not_a_digit),
+        "n": len(not_a_digit) // times,
         "auc": area_under_roc(not_a_digit, of_digits),
         "turned away": 100 * (not_a_digit > 0.5).mean(),
     }
@@ -135,9 +138,10 @@ def area_under_roc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def milliseconds(model: DigitNet, n: int = 300) -> dict[str, float]:
-    """Medians on one thread: a PNG decoded, preprocessing, the network."""
+    """Medians on one thread, each step over and over by itself: a browser's PNG decoded, preprocessing, the network."""
     gray = render_strokes([[(60, 50), (220, 50), (130, 240)]])
-    png = encode_png(gray)
+    Image.fromarray(gray).convert("RGBA").save(png := io.BytesIO(), format="PNG")
+    png = png.getvalue()
     rgba = decode_drawing(png)
     x = preprocess(rgba)
     steps = {"decode": (decode_drawing, png), "preprocess": (preprocess, rgba), "predict": (predict, model, x)}
@@ -162,7 +166,8 @@ def table(figures: dict) -> str:
         )
     lines += ["", f"{'errors %':<14}" + "".join(f"{d:>7}" for d in range(10))]
     for name, f in figures["digits"].items():
-        lines.append(f"{name:<14}" + "".join(f"{e:>7.2f}" for e in f["errors by class"]))
+        errors = ["" if e is None else f"{e:.2f}" for e in f["errors by class"]]
+        lines.append(f"{name:<14}" + "".join(f"{e:>7}" for e in errors))
     lines += ["", f"{'not digits':<14}{'n':>7}{'area under ROC':>17}{'turned away %':>16}"]
     for name, f in figures["not digits"].items():
         lines.append(f"{name:<14}{f['n']:>7}{f['auc']:>17.4f}{f['turned away']:>16.1f}")
@@ -171,7 +176,7 @@ def table(figures: dict) -> str:
 
 
 def contact_sheet(mistakes: list, columns: int = 10, most: int = 120) -> Image.Image:
-    """Each mistake: the drawing, what the model saw, and "true label → answer, confidence"."""
+    """The first of the mistakes: the drawing, what the model saw, and "LABEL read as ANSWER, CONFIDENCE"."""
     width, height = 150, 92
     shown = mistakes[:most]
     sheet = Image.new("L", (columns * width, max(1, -(-len(shown) // columns)) * height), 24)
@@ -189,8 +194,20 @@ def contact_sheet(mistakes: list, columns: int = 10, most: int = 120) -> Image.I
 
 
 def read_drawings(path: str | Path) -> list[dict]:
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    """The lines of a file of drawings, blank ones left out; raises ValueError on one that is no drawing."""
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            complete = {"set", "label"} <= set(row) and np.vstack(row["strokes"]).shape[1] == 2
+        except (ValueError, TypeError, KeyError):
+            complete = False
+        if not complete:
+            raise ValueError(f"{path}, line {number} is no drawing; `python evaluate.py --help` shows what one is.")
+        rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ SUPERSAMPLING = 4  # a pixel of the canvas is drawn as 4×4 and averaged: the br
 
 
 def place(strokes: list, rng: np.random.Generator, size: int = CANVAS_SIZE) -> list[np.ndarray]:
-    """Strokes whose longer side is 1 → canvas pixels: 35 to 85 % of the canvas, anywhere on it, as people draw."""
+    """Strokes of any size → canvas pixels: the longer side 35 to 85 % of the canvas, anywhere on it, as people draw."""
     points = np.vstack([np.asarray(s, dtype=np.float64) for s in strokes])
     low, high = points.min(axis=0), points.max(axis=0)
     scale = rng.uniform(0.35, 0.85) * size / max(float((high - low).max()), 1e-6)
@@ -52,7 +52,10 @@ def _smooth(points: np.ndarray) -> np.ndarray:
 
 
 def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict]]:
-    """Scribbles, shapes and doodles of our own making, by other formulas than those that made the training's."""
+    """Scribbles, shapes and doodles of our own making.
+
+    Training has scribbles by other formulas, nearly the same shapes, and some of the doodles' motifs (`glyphs.py`).
+    """
     t = np.linspace(0, 2 * np.pi, 120)
     makers = {"scribbles": _scribble, "shapes": _shape, "doodles": _doodle}
     return {

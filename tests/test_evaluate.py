@@ -93,8 +93,44 @@ def test_the_command_prints_json_for_programs(files):
     hand = figures["digits"]["hand"]
     assert hand["n"] == 40 and hand["accuracy"] > 90 and len(hand["errors by class"]) == 10
     assert hand["interval"][0] < hand["accuracy"] < hand["interval"][1] or hand["accuracy"] == 100
-    assert figures["not digits"]["letters"]["n"] == 19 * evaluate.PLACEMENTS  # the O looks like a zero, and is left out
+    assert figures["not digits"]["letters"]["n"] == 19  # the O looks like a zero, and is left out
     assert 0.9 < figures["not digits"]["letters"]["auc"] <= 1
+
+
+def evaluate_rows(files, tmp_path, *of_each_file: list[dict]) -> dict:
+    paths = [tmp_path / f"{i}.jsonl" for i in range(len(of_each_file))]
+    for path, rows in zip(paths, of_each_file, strict=True):
+        path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    return evaluate.evaluate(load_model(ROOT / "model.pth"), files, paths)[0]
+
+
+SEVEN, ZIGZAG = [[[0, 0], [5, 0], [2, 9]]], [[[0, 0], [9, 2], [0, 4], [9, 6], [0, 8]]]
+
+
+def test_a_set_may_hold_digits_and_others_and_be_spread_over_files(files, tmp_path):
+    seven, zigzag = ({"set": "mine", "label": label, "strokes": s} for label, s in ((7, SEVEN), ("zigzag", ZIGZAG)))
+    figures = evaluate_rows(files, tmp_path, [seven, zigzag], [seven])
+    assert figures["digits"]["mine"]["n"] == 2 and figures["not digits"]["mine"]["n"] == 1
+    assert figures["digits"]["mine"]["errors by class"] == [None] * 7 + [0] + [None] * 2
+    json.dumps(figures, allow_nan=False)
+    assert evaluate.table(figures).count("mine") == 3
+
+
+def test_what_is_no_digit_is_held_against_mnist_where_no_digit_was_drawn(files, tmp_path):
+    figures = evaluate_rows(files, tmp_path, [{"set": "mine", "label": "zigzag", "strokes": ZIGZAG}])
+    assert list(figures["digits"]) == ["MNIST test"]
+    assert 0 <= figures["not digits"]["mine"]["auc"] <= 1
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "7", '{"set": "a", "label": 1}', '{"set": "a", "label": 1, "strokes": []}',
+             '{"set": "a", "label": 1, "strokes": [[1, 2, 3]]}', '{"label": 1, "strokes": [[[1, 2]]]}'],
+)  # fmt: skip
+def test_a_line_that_is_no_drawing_is_named(tmp_path, line):
+    path = tmp_path / "drawings.jsonl"
+    path.write_text(json.dumps({"set": "a", "label": 7, "strokes": SEVEN}) + "\n\n" + line + "\n")
+    with pytest.raises(ValueError, match=r"drawings\.jsonl, line 3 is no drawing"):
+        evaluate.read_drawings(path)
 
 
 def test_doodles_are_drawings_and_no_two_are_the_same():

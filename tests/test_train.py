@@ -196,7 +196,7 @@ def test_the_committed_weights_reach_on_mnist_what_model_json_says():
     not (DATA / "drawings_dev.jsonl").exists(), reason=f"drawings_dev.jsonl is not in {DATA} (DATA_DIR)"
 )
 def test_the_committed_weights_read_what_people_drew(name, least):
-    rows = evaluate.group(evaluate.read_drawings(DATA / "drawings_dev.jsonl"))[name]
+    rows = evaluate.group(evaluate.read_drawings(DATA / "drawings_dev.jsonl"))[0][name]
     x, labels, _ = evaluate.place_all(rows, np.random.default_rng(1), times=1)
     p = evaluate.probabilities(load_model(ROOT / "model.pth"), x)
     assert 100 * (p[:, :10].argmax(1) == np.array(labels)).mean() >= least
