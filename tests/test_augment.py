@@ -25,6 +25,7 @@ def test_a_digit_drawn_in_training_looks_as_it_does_from_the_canvas(digit):
         # The canvas rounds the corners of a stroke; so must the lines that training starts from.
         radius = torch.tensor([20 * (BRUSH_WIDTH / 2) / (200 + BRUSH_WIDTH)])
         drawn = augment.draw(field_of([glyphs.chaikin(s, 3) for s in strokes]), radius)[None]
+        assert 0.85 < float(drawn.sum() / seen.sum()) < 1.1
         shifts = [drawn.roll((dy, dx), (2, 3)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
         assert min(float((seen - s).abs().sum() / seen.sum()) for s in shifts) < 0.45
 
@@ -53,6 +54,32 @@ def test_a_warp_of_no_strength_changes_nothing():
     images = torch.rand(4, 28, 28)
     images /= images.amax((1, 2), keepdim=True)
     assert torch.allclose(augment.warp_gray(images, 0.0), images, atol=1e-4)
+
+
+def test_an_affine_map_turns_slants_and_stretches_by_up_to_what_is_asked_for_and_keeps_the_area():
+    torch.manual_seed(0)
+    maps = augment.random_affine(2000, 15, 0.3, 0.2)
+    angle = torch.atan2(maps[:, 1, 0], maps[:, 0, 0])
+    cos, sin = angle.cos(), angle.sin()
+    form = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1) @ maps  # turned back
+    slant, aspect = form[:, 0, 1] / form[:, 1, 1], (form[:, 0, 0] / form[:, 1, 1]).log()
+    for value, limit in ((angle.rad2deg(), 15), (slant, 0.3), (aspect, 0.2)):
+        assert -limit - 1e-4 <= value.min() < -0.95 * limit and 0.95 * limit < value.max() <= limit + 1e-4
+    assert torch.allclose(torch.linalg.det(maps), torch.ones(2000), atol=1e-5)
+
+
+def test_a_warp_makes_lines_thinner_and_thicker_and_bends_them(monkeypatch):
+    torch.manual_seed(0)
+    bar = torch.zeros(1, 28, 28)
+    bar[0, 6:22, 13:16] = 1
+    width = augment.warp_gray(bar.expand(300, 28, 28))[:, 13].sum(1) / 3
+    assert width.min() < 0.65 and width.max() > 1.6  # its scale alone: 0.76 and 1.37
+    monkeypatch.setattr(augment, "random_affine", lambda n, *limits: torch.eye(2).expand(n, 2, 2))
+    lines = torch.zeros(20, 56, 56, dtype=torch.bool)
+    lines[:, 8:48, 28] = True
+    fields = augment.warp_field(augment.fields(lines).float() / 32)
+    columns = fields.argmin(2)[:, 12:44]
+    assert (columns.amax(1) - columns.amin(1)).max() >= 3
 
 
 def test_a_blur_is_a_gaussian_of_the_width_asked_for_and_none_at_zero():
@@ -113,3 +140,23 @@ def test_added_strokes_leave_the_digit_below_them():
     added = glyphs.add_strokes(lines, torch.tensor([0, 1, 7]), rng)
     assert (added & lines).eq(lines).all()
     assert (added.sum((1, 2)) > lines.sum((1, 2))).all()
+
+
+def test_zeros_get_a_slash_ones_a_flag_or_a_foot_and_sevens_a_crossbar():
+    rng, n = np.random.default_rng(0), 200
+    for digit in (0, 1, 7):
+        line = torch.from_numpy(glyphs.rasterise(glyphs.DIGITS[digit][0]).copy())
+        rows, columns = line.any(1).nonzero()[:, 0], line.any(0).nonzero()[:, 0]
+        top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
+        new = glyphs.add_strokes(line.expand(n, 56, 56), torch.full((n,), digit), rng) & ~line
+        share = lambda part: float(part.flatten(1).any(1).float().mean())  # noqa: E731
+        if digit == 0:
+            y, x = (top + bottom) // 2, (left + right) // 2
+            assert share(new[:, y - 2 : y + 3, x - 2 : x + 3]) > 0.95
+        elif digit == 1:
+            assert share(new[:, top + 5 : bottom - 5, :left]) == pytest.approx(0.8, abs=0.08)
+            assert share(new[:, bottom - 5 :, right + 1 :]) == pytest.approx(0.5, abs=0.1)
+        else:
+            assert share(new[:, : top + 8]) == share(new[:, bottom - 6 :]) == 0
+            stem = line[(top + bottom) // 2].nonzero().float().mean()
+            assert share(new[:, :, : int(stem)]) == share(new[:, :, int(stem) + 1 :]) == 1

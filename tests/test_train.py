@@ -110,26 +110,37 @@ def test_a_missed_target_is_said_and_fails(small, tmp_path, monkeypatch):
     assert json.loads(out.with_suffix(".json").read_text())["threads"] == 2  # those of the training, not of measuring
 
 
-def test_a_batch_holds_every_kind_in_its_share_and_as_much_of_mnist_unwarped_as_asked_for(monkeypatch):
-    lines, labels = glyphs.digit_styles(80, np.random.default_rng(0))
+def test_a_batch_holds_every_kind_in_its_share_warped_blurred_and_drawn_with_its_pen(monkeypatch):
+    torch.manual_seed(0)
+    lines, _ = glyphs.digit_styles(80, np.random.default_rng(0))
     images = (augment.draw(augment.fields(lines).float() / 32, augment.uniform(80, 1.0, 1.6)) * 255).byte()
-    fields = augment.fields(lines)
-    eleven = torch.full((80,), 10)
-    pools = {name: (fields, labels) for name in ("redrawn", "styles")} | {
-        "gray": (images, labels),
-        "nothing": (fields, eleven),
-    }
-    blurred, _ = train.batch(pools)
-    assert blurred.min() >= 0 and blurred.max() < 1 + 1e-6 and torch.isfinite(blurred).all()  # a sum of 49, rounded
-    monkeypatch.setattr(train, "BLUR", 0)
-    x, y = train.batch(pools)
-    size = train.GRAY + train.REDRAWN + train.STYLES + train.NOTHING
-    assert x.shape == (size, 1, 28, 28) and y.shape == (size,)
-    assert (y == 10).sum() == train.NOTHING
-    assert x.min() >= 0 and x.max() <= 1 and torch.isfinite(x).all()
+    fields = augment.fields(lines[:1])
+    label_of = {"gray": 0, "redrawn": 1, "styles": 2, "nothing": 10}
+    pools = {name: (fields, torch.tensor([label])) for name, label in label_of.items()}
+    pools["gray"] = (images, torch.zeros(80, dtype=torch.int64))
+    shares = {"gray": train.GRAY, "redrawn": train.REDRAWN, "styles": train.STYLES, "nothing": train.NOTHING}
+    size, pens, draw = sum(shares.values()), [], augment.draw
+    monkeypatch.setattr(augment, "draw", lambda fields, radius: (pens.append(radius), draw(fields, radius))[1])
     known = {picture.numpy().tobytes() for picture in images.float() / 255}
-    as_they_are = [picture.numpy().tobytes() in known for picture in train.batch(pools, 50)[0]]
-    assert as_they_are == [True] * 50 + [False] * (size - 50)
+    as_they_are = lambda x: [picture.numpy().tobytes() in known for picture in x]  # noqa: E731
+
+    x, y = train.batch(pools, train.GRAY)
+    assert {name: int((y == label).sum()) for name, label in label_of.items()} == shares
+    assert x.min() >= 0 and x.max() < 1 + 1e-6 and torch.isfinite(x).all()  # a blur is a sum of 49, rounded
+    assert 0.3 < np.mean(as_they_are(x[: train.GRAY])) < 0.7  # the rest is blurred
+    (radius,) = pens
+    for part, (thinnest, thickest) in (
+        (radius[: -train.NOTHING], train.PEN),
+        (radius[-train.NOTHING :], train.THIN_PEN),
+    ):
+        assert thinnest <= part.min() and 0.7 * thickest < part.max() <= thickest
+
+    monkeypatch.setattr(train, "BLUR", 0)
+    monkeypatch.setattr(train, "random_pen", lambda n, pen: torch.ones(n))
+    x, _ = train.batch(pools, 50)
+    assert x.shape == (size, 1, 28, 28) and x.max() <= 1
+    assert as_they_are(x) == [True] * 50 + [False] * (size - 50)
+    assert len({picture.numpy().tobytes() for picture in x[train.GRAY :]}) == size - train.GRAY  # one line, warped
 
 
 def test_the_loss_is_the_cross_entropy_of_eleven_classes_when_both_its_parts_weigh_the_same(monkeypatch):
