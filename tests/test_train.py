@@ -103,6 +103,21 @@ def as_bytes(images: torch.Tensor) -> Counter:
 
 
 @pytest.mark.usefixtures("small_pools")
+def test_weights_that_could_not_be_measured_are_not_lost(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "evaluate", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, "--data", small, "--epochs", 1, "--out", tmp_path / "model.pth")
+    load_model(tmp_path / "model.pth")
+
+
+def test_a_folder_that_is_not_there_is_named_before_the_training(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "fit", None)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--data", small, "--out", tmp_path / "typo" / "model.pth")
+    assert f"there is no folder {tmp_path / 'typo'} to write model.pth to" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_pools")
 def test_a_missed_target_is_said_and_fails(small, tmp_path, monkeypatch):
     out = tmp_path / "model.pth"
     with pytest.raises(SystemExit, match="below the target of 100.1 %"):
