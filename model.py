@@ -83,7 +83,7 @@ def load_model(path: str | Path = "model.pth") -> DigitNet:
 
 
 def predict(model: DigitNet, x: torch.Tensor) -> Prediction:
-    """(1, 1, 28, 28) float32 in 0..1, as `utils.preprocess` makes it → Prediction. Raises ValueError on another."""
+    """(1, 1, 28, 28) float32 in 0..1, as `utils.preprocess` makes it → Prediction; ValueError on another shape."""
     if tuple(x.shape) != (1, 1, 28, 28):
         raise ValueError(f"predict takes one picture of shape (1, 1, 28, 28), not {tuple(x.shape)}")
     torch.set_num_threads(1)  # on every call: the number belongs to the thread, and Streamlit reruns on new ones

@@ -19,7 +19,7 @@ MAX_PNG_BYTES = 1_000_000  # a drawing is 5 to 20 kB
 
 BOX = 20  # MNIST: the longer side of the ink, in pixels
 FIELD = 28  # MNIST: the whole picture
-CENTRE = 14  # MNIST: the pixel nearest the centre of mass, in both directions (so in all 60,000 training images)
+CENTRE = 14  # MNIST: the pixel nearest the centre of mass, in both directions (so in all training images but two)
 INK = 32  # gray levels of 255 below which a pixel is background: the faint rim of an anti-aliased stroke
 
 
