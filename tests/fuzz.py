@@ -395,7 +395,7 @@ def main():
         folder = Path(folder)
         folder.chmod(0o711)
         os.environ |= {"POSTGRES_HOST": "", "PGDATA_DIR": str(folder / "pgdata")}
-        grown = {}
+        grown, shown = {}, []
         if chosen.payloads:
             outcomes, grown["payloads"] = run_payloads(chance, chosen.payloads)
             print(f"{chosen.payloads} canvas payloads: {outcomes}")
@@ -409,7 +409,7 @@ def main():
         from db import close
 
         close()
-    sys.exit(max(grown.values()) > MEMORY)
+    sys.exit(max(grown.values()) > MEMORY or any("redacted" not in text for text in shown))
 
 
 if __name__ == "__main__":
