@@ -33,16 +33,14 @@ def digit(said: Prediction | None) -> str:
 
 
 def confidence(said: Prediction) -> str:
-    """How sure the network is, and what it doubts."""
+    """How sure the network is, and what it doubts; for those who hear the page, of which digit."""
     if not is_digit(said):
-        return "<b>Not a digit?</b>This does not look like a digit. If it is one, say which below."
+        return "<b>Not a digit?</b> This does not look like a digit. If it is one, say which below."
+    sure = f'<span class="unseen">Read as {said.digit}: </span><b>{percent(said.confidence)}</b>'
     if said.confidence >= DOUBT:
-        return f"<b>{percent(said.confidence)}</b>sure"
+        return f"{sure} sure"
     second = max(set(range(10)) - {said.digit}, key=said.probabilities.__getitem__)
-    return (
-        f"<b>{percent(said.confidence)}</b>"
-        f"Not sure. It could also be a {second} ({percent(said.probabilities[second])})."
-    )
+    return f"{sure} Not sure. It could also be a {second} ({percent(said.probabilities[second])})."
 
 
 def bars(said: Prediction | None) -> str:

@@ -135,8 +135,7 @@ def show_answer(drawn: Drawn | None, refusal: str) -> None:
         with st.container(key="answer_digit"):
             st.html(answer.digit(said))
         with st.container(key="answer_confidence"):
-            words = answer.confidence(said) if said else escape(refusal) or "Draw a digit to begin"
-            st.html(f'<div role="status">{words}</div>')
+            st.html(answer.confidence(said) if said else escape(refusal) or "Draw a digit to begin")
         st.html(answer.picture(drawn and drawn.pixels) + answer.bars(said))
 
 
@@ -176,7 +175,7 @@ def notice() -> None:
             text = f"Saved as {state.saved_label}."
         elif state.drawn:
             text = "Saved."
-    st.html(f'<div role="status" class="quiet {"problem" if problem else ""}">{escape(text)}&nbsp;</div>')
+    st.html(f'<div class="quiet {"problem" if problem else ""}">{escape(text)}&nbsp;</div>')
 
 
 @st.fragment(key="drawing")

@@ -26,19 +26,33 @@ streamlit_drawable_canvas.out = st.components.v2.component(
 # The component waits 200 ms after a stroke before it sends it, which is most of the time that an answer takes, and a
 # label pressed within them missed the stroke. Its toolbar's first button sends at once: this presses it when the pen
 # is lifted. Should that ever come too early, or the button be gone, the component still sends by itself.
+#
+# The answer and the notice are made anew for every stroke, and a screen reader tells what changes inside of a region
+# that was there before: their containers stay, so these are made such regions before the first stroke ends.
+#
+# Streamlit's shortcuts hear every key on the page. Those of a dialog, which asks about another drawing, and those of
+# the history must not label what is on the canvas.
 SEND = """
 export default function ({ parentElement }) {
   parentElement.stop?.();  // Streamlit calls this again when it sends the component again
   const listeners = new AbortController();
   const on = (names, what) => names.forEach((name) =>
-    document.addEventListener(name, what, { capture: true, signal: listeners.signal }));
+    window.addEventListener(name, what, { capture: true, signal: listeners.signal }));
   let drawing = false;
-  on(["mousedown", "touchstart"], (event) => { drawing = Boolean(event.target.closest?.(".st-key-canvas")); });
+  on(["mousedown", "touchstart"], (event) => {
+    drawing = Boolean(event.target.closest?.(".st-key-canvas"));
+    for (const region of document.querySelectorAll(".st-key-answer_confidence, .st-key-notice")) region.role = "status";
+  });
   on(["mouseup", "touchend"], (event) => {
     if (!drawing || event.touches?.length) return;
     drawing = false;
     // Once the component has taken the stroke in.
     setTimeout(() => document.querySelector('.st-key-canvas [aria-label^="Update the app"]')?.click());
+  });
+  on(["keydown"], (event) => {
+    const elsewhere = document.querySelector("[role=dialog]") || event.target.closest?.(".st-key-history");
+    const typing = event.target.closest?.("input, textarea");
+    if (elsewhere && !typing && /^([0-9y]|Backspace)$/i.test(event.key)) event.stopImmediatePropagation();
   });
   parentElement.stop = () => listeners.abort();
   return parentElement.stop;
@@ -67,7 +81,7 @@ def get_sender():
 
 
 def send_at_once() -> None:
-    """Have strokes sent when the pen is lifted; once on a page, wherever its canvas is."""
+    """Have strokes sent when the pen is lifted, answers announced, and keys kept apart; once on a page."""
     get_sender()(key="send", height=1)
 
 

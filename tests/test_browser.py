@@ -380,8 +380,17 @@ def test_every_text_can_be_read_on_what_is_behind_it(visit, scheme):
 
 def test_a_screen_reader_finds_the_canvas_the_answer_and_every_button_and_the_focus_is_seen(visit):
     visitor = visit()
-    visitor.draw(placed(DIGITS[2]))
-    assert visitor.answer() == 2
+    # What changes in a region that was there before is told.
+    regions = {part: visitor.at(part).element_handle() for part in ("answer_confidence", "notice")}
+    for digit in (7, 2):
+        visitor.draw(placed(DIGITS[digit]))
+        assert visitor.answer() == digit
+        saved(visitor)
+        for region, told in ((regions["answer_confidence"], f"Read as {digit}: "), (regions["notice"], "Saved.")):
+            assert region.evaluate("region => region.isConnected && region.role") == "status"
+            assert told in region.text_content()
+        if digit == 7:
+            visitor.clear()
     said = visitor.at("drawing").aria_snapshot()
     for part in ["Canvas: draw a digit here", "status:", 'img "What the network saw"', "Probability of each digit. 0"]:
         assert part in said

@@ -577,6 +577,34 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         expect(dialog.get_by_role("radio")).to_have_count(0)
 
 
+def test_a_key_pressed_in_the_closer_look_or_the_table_does_not_label_what_is_on_the_canvas(chromium, url, db):
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        keyboard = visitor.page.keyboard
+        visitor.draw(SEVEN)
+        visitor.answer()
+        visitor.clear()
+        expect(visitor.at("history")).to_contain_text("1 drawing ·", timeout=15_000)
+        visitor.draw(SEVEN)
+        assert visitor.answer() == 7
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("not labelled")
+        for key in ("1", "y", "Backspace"):
+            keyboard.press(key)
+        keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        box = visitor.at("history").get_by_test_id("stDataFrame").bounding_box()
+        visitor.page.mouse.click(box["x"] + 200, box["y"] + 57)  # the cell beside the button
+        keyboard.press("5")
+        visitor.at("history").get_by_placeholder("Date, time").fill("1")  # typing is as ever
+        visitor.at("history").get_by_placeholder("Date, time").press("Backspace")
+        expect(visitor.at("history").get_by_placeholder("Date, time")).to_have_value("")
+        assert visitor.answer() == 7  # is still on the canvas
+        visitor.draw([[(s[0] + 5, s[1]) for s in SEVEN[0]]])
+        keyboard.press("7")
+        visitor.begin()
+        until(lambda: db.fetch_predictions()["true_label"].fillna(-1).tolist() == [7, -1])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_history_insights_and_closer_look_can_be_read_in_both_themes(chromium, url, db, save, scheme):
     """A dialog lies outside of the part of the page that Streamlit gives its colour scheme to."""
