@@ -17,7 +17,7 @@ import db
 from answer import bars, is_digit, percent
 from export import show_download
 from insights import share
-from live import AWAY, begin, watch
+from live import AWAY, begin, time_zone, watch
 from model import Prediction
 from snapshot import NO_DIGIT, WRONG, Snapshot, View
 from utils import decode_drawing, encode_png, preprocess
@@ -72,7 +72,7 @@ def show_table(own_ids, put_label) -> None:
             "picture": st.column_config.ImageColumn("Drawing", width=60, pinned=True),
             "open": st.column_config.ButtonColumn("", width=64, key=key, on_click=pick, args=(key, table["id"])),
             "created_at": st.column_config.DatetimeColumn(
-                "Drawn", format="YYYY-MM-DD HH:mm", timezone=st.context.timezone, width=128
+                "Drawn", format="YYYY-MM-DD HH:mm", timezone=time_zone(), width=128
             ),
             "read": st.column_config.TextColumn("Read as", width=84, alignment="center"),
             # One decimal for all: a bar is as long as its text leaves room for.
@@ -113,7 +113,7 @@ def show_filters(view: View) -> pa.Table:
             st.button(label, icon=":material/close:", key="history_unpair", on_click=show_all_pairs)
     table = filtered(view, SHOW[show], None if digit == ANY else str(digit).lower(), pair)
     if text.strip():
-        table = search(table, text, st.context.timezone or "UTC")
+        table = search(table, text, time_zone())
     if len(table) < len(view.table):
         st.caption(f"{len(table):,} of them are shown." if len(table) else "None of them matches.")
     return table
@@ -153,7 +153,9 @@ def search(table: pa.Table, text: str, zone: str) -> pa.Table:
         elif word in ("right", "wrong", "unlabelled"):
             found = pc.match_substring(pc.fill_null(table["verdict"], "unlabelled"), word)
         else:
-            local = table["created_at"].cast(pa.timestamp("s", tz=zone), safe=False)
+            # Converted by pandas: Arrow knows only the zones of the system, which may lack the old names browsers use.
+            local = table["created_at"].to_pandas().dt.tz_convert(zone).dt.tz_localize(None)
+            local = pa.chunked_array([pa.array(local)]).cast(pa.timestamp("s"), safe=False)
             when = pc.ascii_lower(pc.strftime(local, "%Y-%m-%d %H:%M:%S %A %d %B"))
             found = pc.or_(pc.starts_with(table["id"], word), pc.match_substring(when, word))
         table = table.filter(found)
@@ -211,7 +213,7 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
             on_change=relabel,
             args=(key, drawing_id, own_ids, put_label),
         )
-    when = row["created_at"].astimezone(ZoneInfo(st.context.timezone or "UTC"))
+    when = row["created_at"].astimezone(ZoneInfo(time_zone()))
     st.caption(f"Drawn {when:%d %b %Y, %H:%M:%S %Z} · number {drawing_id[:8]} · model {row['model_version']}")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import db
-from live import Reader, begin, watch
+from live import Reader, begin, time_zone, watch
 
 WRONG, QUIET = "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark page
 FEW = {"confusion": 20, "reliability": 50, "accuracy": 20}  # labelled drawings below which a chart would show noise
@@ -215,7 +215,7 @@ def show_reliability(answers: pd.DataFrame) -> None:
 
 
 def show_time(hours: pd.DataFrame, labelled: int) -> None:
-    unit, periods = by_period(hours, st.context.timezone or "UTC")
+    unit, periods = by_period(hours, time_zone())
     if len(periods) < 2:
         st.caption(f"**Over time**: from two {unit}s with drawings on.")
         return

@@ -8,6 +8,7 @@ again only if there is news.
 import logging
 import threading
 import time
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
@@ -135,6 +136,16 @@ def log_new(trouble, troubles):
         log.warning("%s: %s; it is tried again", name, trouble)
     else:
         log.error("%s: not read; it is tried again", name, exc_info=trouble)
+
+
+def time_zone() -> str:
+    """The visitor's time zone, or UTC where the browser names none that is known here."""
+    name = st.context.timezone or "UTC"
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):  # what ZoneInfo raises for names that nobody knows, and for hostile ones
+        return "UTC"
+    return name
 
 
 @st.cache_resource(show_spinner=False)

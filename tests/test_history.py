@@ -1,9 +1,11 @@
 """The history: the shared copy of the table on a real server, the views, and the page in a real browser."""
 
 import base64
+import importlib.resources
 import io
 import time
 import uuid
+import zoneinfo
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -397,6 +399,20 @@ def test_the_search_finds_days_times_digits_and_verdicts(open_page, save, text, 
     at.text_input(key="history_search").set_value(text).run()
     assert not at.exception
     assert [when.minute for when in shown(at)["created_at"]] == minutes
+
+
+def test_the_search_needs_no_time_zones_of_the_system(tmp_path):
+    """Debian's lack the old names, such as Asia/Calcutta, that browsers use."""
+    tokyo = importlib.resources.files("tzdata") / "zoneinfo/Asia/Tokyo"
+    (tmp_path / "Only").mkdir()
+    (tmp_path / "Only" / "Here").write_bytes(tokyo.read_bytes())
+    rows = [(str(uuid.uuid4()), NOON, NOON, 7, 0.9, 0.0, None, None)]
+    zoneinfo.reset_tzpath([tmp_path])
+    try:
+        assert len(history.search(to_arrow(rows), "21:00:00", "Only/Here")) == 1
+        assert len(history.search(to_arrow(rows), "12:00:00", "Only/Here")) == 0
+    finally:
+        zoneinfo.reset_tzpath()
 
 
 def test_a_drawing_is_found_by_the_start_of_its_number(open_page, save):

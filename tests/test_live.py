@@ -1,6 +1,7 @@
 """What reads the database for the page, without a database."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,3 +54,13 @@ def test_a_failure_that_nobody_foresaw_is_logged_once_with_its_traceback(reader,
     look(reader, KeyError("digit"))
     (record,) = caplog.records
     assert record.exc_info[0] is KeyError and record.levelno == logging.ERROR
+
+
+@pytest.mark.parametrize(
+    ("named", "taken"),
+    [("Asia/Calcutta", "Asia/Calcutta"), (None, "UTC"), ("Etc/Unknown", "UTC"), ("../../etc/passwd", "UTC"),
+     ("x" * 5000, "UTC"), ("Europe", "UTC")],
+)  # fmt: skip
+def test_a_time_zone_that_nobody_knows_is_utc(monkeypatch, named, taken):
+    monkeypatch.setattr(live.st, "context", SimpleNamespace(timezone=named))
+    assert live.time_zone() == taken
