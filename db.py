@@ -202,7 +202,7 @@ def fetch_page(before=None, limit=1000, pictures=True):
 
 def fetch_export(before=None, limit=1000):
     """Return up to `limit` whole rows as fetch_page does: the columns of EXPORT, the drawing as PNG bytes."""
-    return _run(postgres.reads, EXPORT, _page(before, limit))[2]
+    return _run(postgres.looks, EXPORT, _page(before, limit))[2]
 
 
 def _page(before, limit):
@@ -240,7 +240,7 @@ def fetch_hours():
 
 def fetch_drawing(drawing_id):
     """Return one row as a dict of the table's columns, `drawing` as PNG bytes, or None if there is no such row."""
-    _, names, rows = _run(postgres.reads, "SELECT * FROM predictions WHERE id = %(id)s", {"id": _uuid(drawing_id)})
+    _, names, rows = _run(postgres.looks, "SELECT * FROM predictions WHERE id = %(id)s", {"id": _uuid(drawing_id)})
     row = dict(zip(names, rows[0], strict=True)) if rows else None
     return row and row | {"drawing": bytes(row["drawing"])}
 

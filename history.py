@@ -20,7 +20,7 @@ from insights import share
 from live import AWAY, begin, time_zone, watch
 from model import Prediction
 from snapshot import NO_DIGIT, WRONG, Snapshot, View
-from utils import decode_drawing, encode_png, preprocess
+from utils import DrawingError, decode_drawing, encode_png, preprocess
 
 COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verdict"]
 SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
@@ -179,6 +179,8 @@ def pick(key: str, ids: pa.ChunkedArray) -> None:
 def closer_look(drawing_id, own_ids, put_label) -> None:
     """Show one drawing large, what the network saw and said, and let its own visitor say what it is."""
     try:
+        if SNAPSHOT.problem:  # not asked: this visitor's answers would wait for it
+            raise db.DatabaseError(SNAPSHOT.problem)
         row = db.fetch_drawing(drawing_id)
     except db.DatabaseError:
         st.info(AWAY, icon=":material/cloud_off:")
@@ -186,7 +188,6 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
     if row is None:
         st.info("This drawing is no longer in the table.")
         return
-    seen = preprocess(decode_drawing(row["drawing"]))
     key = f"relabel-{drawing_id}"
     digit, label = row["predicted_digit"], st.session_state.get(key, row["true_label"])
     said = Prediction(digit, row["confidence"], tuple(row["probabilities"]), row["not_a_digit"])
@@ -196,10 +197,7 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
     right = is_digit(said) and label == digit
     verdict = "not labelled" if label is None else f"labelled **{label}**: {'right' if right else 'wrong'}"
     st.markdown(f"{read}, {verdict}.")
-    figures = picture(row["drawing"], "the drawing", f"Drawing number {drawing_id[:8]}")
-    if seen is not None:
-        pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
-        figures += picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
+    figures = pictures(row["drawing"], f"Drawing number {drawing_id[:8]}")
     # A dialog lies outside of the page's theme, which our style sheet goes by.
     theme = st.context.theme.type or "light"
     st.html(f'<div class="look" style="color-scheme:{theme}"><div class="pictures">{figures}</div>{bars(said)}</div>')
@@ -221,6 +219,19 @@ def relabel(key: str, drawing_id: str, own_ids, put_label) -> None:
     digit = st.session_state[key]
     if drawing_id in own_ids and digit is not None:
         put_label(drawing_id, digit)
+
+
+def pictures(png: bytes, alternative: str) -> str:
+    """The drawing, and what the network saw of it; neither of a row from elsewhere that holds no drawing."""
+    try:
+        seen = preprocess(decode_drawing(png))
+    except DrawingError:
+        return "<p>Its drawing cannot be shown.</p>"
+    figures = picture(png, "the drawing", alternative)
+    if seen is not None:
+        pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
+        figures += picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
+    return figures
 
 
 def picture(png: bytes, caption: str, alternative: str) -> str:

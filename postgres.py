@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 5
 WRITE_SECONDS = 5
 READ_SECONDS = 30
+LOOK_SECONDS = 3
 GRACE_SECONDS = 2  # the server's own time limit comes first, for its clearer message
 
 ADVICE = {  # SQLSTATE, or words of libpq's where there is none -> what to do
@@ -124,15 +125,16 @@ class Pool:
                 self.idle.pop().close()
 
 
-reads = Pool(3, READ_SECONDS)
+reads = Pool(2, READ_SECONDS)  # for the threads that read, which nobody waits for
+looks = Pool(1, LOOK_SECONDS)  # for what a visitor waits for
 writes = Pool(2, WRITE_SECONDS)  # apart, so that slow readers never hold up a save
 
 
 @atexit.register
 def close():
     """Close all idle connections, and stop the embedded server if this process is the last to use it."""
-    reads.close()
-    writes.close()
+    for pool in (reads, looks, writes):
+        pool.close()
     embedded.stop()
 
 

@@ -40,6 +40,11 @@ def server():
     shutil.rmtree(path)
 
 
+def disconnect():
+    for pool in (postgres.reads, postgres.looks, postgres.writes):
+        pool.close()
+
+
 @pytest.fixture
 def db(server, monkeypatch):
     """The module `db` on a real server with an empty table. A program started with os.environ sees the same one."""
@@ -47,13 +52,11 @@ def db(server, monkeypatch):
 
     for name, value in server.items():
         monkeypatch.setenv(name, value)
-    postgres.writes.close()
-    postgres.reads.close()
+    disconnect()
     postgres.writes.run("DROP TABLE IF EXISTS predictions")
     db.create_table()
     yield db
-    postgres.writes.close()
-    postgres.reads.close()
+    disconnect()
 
 
 @pytest.fixture(scope="module")

@@ -325,6 +325,7 @@ def test_the_page_stays_calm_while_the_database_is_away_and_keeps_what_it_had(op
     assert not at.exception
     assert at.info[0].value == "The database cannot be read right now. This comes back by itself."
     assert len(shown(at)) == 1
+    monkeypatch.setattr("db.fetch_drawing", lambda drawing_id: 1 / 0)  # the visitor's answers would wait for it
     at.session_state["history_pick"] = str(uuid.uuid4())
     at.run()  # a closer look, too
     assert not at.exception
@@ -447,6 +448,15 @@ def test_a_closer_look_at_what_is_no_digit_calls_it_none(open_page, db, predicti
     at.session_state["history_pick"] = scribble
     at.run()
     assert at.markdown[0].value.endswith(f"labelled **{prediction['digit']}**: wrong.")
+
+
+def test_a_closer_look_at_a_row_without_a_drawing_shows_the_rest(open_page, save):
+    at = open_page()
+    at.session_state["history_pick"] = save(1, digit=7, confidence=0.75, png=b"\x89PNG and no more")
+    at.run()
+    assert not at.exception
+    assert at.markdown[0].value.startswith("Read as **7**")
+    assert any("cannot be shown" in h.value and "7: 75.0 %" in h.value for h in at.get("html"))
 
 
 def test_only_ones_own_drawing_can_be_labelled(open_page, save, db):
