@@ -76,7 +76,9 @@ def read_canvas() -> None:
         return
     pixels = (picture[0, 0].numpy() * 255).astype(np.uint8)
     state.drawn = Drawn(url, rgba, pixels, predict(MODEL, picture))
-    state.started_at = state.started_at or datetime.now(UTC)
+    if state.started_at is None:
+        state.started_at = datetime.now(UTC)
+        state.told |= state.shown_lost  # what was said once is not said of this drawing, too
     state.refusal = state.saved_label = ""
 
 
@@ -151,7 +153,7 @@ def show_labels(drawn: Drawn | None, drawing_id: str) -> None:
 
 def show_notice() -> None:
     """What is and is not in the table. While something waits to be saved, this looks again by itself."""
-    saved = OUTBOX.wait(st.session_state.own_ids, SAVE_WAIT)
+    saved = OUTBOX.wait(st.session_state.own_ids - st.session_state.told, SAVE_WAIT)
     with st.container(key="notice"):
         if saved and not OUTBOX.problem:
             notice()
@@ -163,8 +165,9 @@ def notice() -> None:
     state, problem, text = st.session_state, True, ""
     if OUTBOX.problem:
         text = OUTBOX.problem
-    elif lost := OUTBOX.lost(state.own_ids):
-        text = f"{lost} of your drawings could not be saved."
+    elif lost := OUTBOX.lost(state.own_ids - state.told):
+        text = f"{len(lost)} of your drawings could not be saved."
+        state.shown_lost = lost
     elif state.drawn and not state.drawn.kept:
         text = f"Not saved. {TOO_FAST}"
     else:
@@ -220,7 +223,7 @@ except ModelError as error:
 OUTBOX = shared()
 
 if "drawing_id" not in st.session_state:
-    st.session_state.update(own_ids=set(), saved_label="", allowance=Allowance())
+    st.session_state.update(own_ids=set(), told=set(), shown_lost=set(), saved_label="", allowance=Allowance())
     start_drawing()
 
 st.html(

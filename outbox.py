@@ -9,6 +9,7 @@ It is also where what visitors can write is bounded: the size of the table, and 
 import atexit
 import functools
 import logging
+import math
 import os
 import threading
 import time
@@ -20,8 +21,10 @@ import db
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000  # drawings, of some kilobytes each, that may wait for the database at once
+MAX_WAITING_BYTES = 200_000_000  # of their PNGs together: one may have up to db.MAX_DRAWING_BYTES
 TRY_AGAIN = (db.DatabaseError, OSError, MemoryError)  # any other error lies in the values themselves
 REMEMBERED = 1_000  # saved drawings that are kept, in case the table is dropped before they are labelled
+REMEMBERED_BYTES = 50_000_000
 
 AWAY = (
     "The database cannot be reached right now. Drawings are answered as usual; they and their labels wait here and "
@@ -83,6 +86,7 @@ class Outbox:
     def __init__(self, first_delay=0.5, max_delay=10.0):
         self._first_delay, self._max_delay = first_delay, max_delay
         self._waiting = OrderedDict()  # drawing_id -> _Waiting, oldest first
+        self._waiting_bytes = 0  # of their drawings
         self._saved = OrderedDict()  # drawing_id -> prediction, newest last
         self._lost = OrderedDict()  # drawing_ids that will never be saved in full
         self._changed = threading.Condition()
@@ -98,8 +102,12 @@ class Outbox:
     def problem(self):
         """None, or a sentence for visitors on what is and is not kept."""
         if self._away:
-            return FULL if len(self._waiting) >= MAX_WAITING else AWAY
+            return FULL if self._full else AWAY
         return TABLE_FULL if self._table_full else None
+
+    @property
+    def _full(self):
+        return len(self._waiting) >= MAX_WAITING or self._waiting_bytes + db.MAX_DRAWING_BYTES > MAX_WAITING_BYTES
 
     def put_prediction(self, drawing_id, **prediction):
         """Have `db.save_prediction(drawing_id, **prediction)` done; a later one for this drawing replaces it."""
@@ -125,9 +133,9 @@ class Outbox:
             return self._pending(_ids(drawing_ids))
 
     def lost(self, drawing_ids):
-        """How many of these drawings will never be saved in full: refused by the table, or there was no room."""
+        """Which of these drawings will never be saved in full: refused by the table, or there was no room."""
         with self._changed:
-            return sum(i in self._lost for i in _ids(drawing_ids))
+            return {i for i in _ids(drawing_ids) if i in self._lost}
 
     def close(self, timeout):
         """Write what can be written within `timeout` seconds, and stop."""
@@ -145,7 +153,13 @@ class Outbox:
     def _put(self, drawing_id, part, value):
         drawing_id = str(drawing_id)
         with self._changed:
-            if drawing_id not in self._waiting and len(self._waiting) >= MAX_WAITING:
+            before = self._waiting.get(drawing_id)
+            size = _size(value) if part == "prediction" else 0
+            if size > db.MAX_DRAWING_BYTES:
+                self._lose(drawing_id, f"its PNG has {size:,} bytes, and {db.MAX_DRAWING_BYTES:,} are the most")
+                return
+            grown = size and size - _size(before and before.prediction)
+            if not before and len(self._waiting) >= MAX_WAITING or self._waiting_bytes + grown > MAX_WAITING_BYTES:
                 self._lose(drawing_id, "too many drawings wait for the database")
                 return
             known = drawing_id in self._waiting or drawing_id in self._saved
@@ -155,8 +169,13 @@ class Outbox:
                 return
             if part == "prediction":  # holds the whole drawing, so nothing of an earlier one is missed
                 self._lost.pop(drawing_id, None)
-            setattr(self._waiting.setdefault(drawing_id, _Waiting()), part, value)
+            self._set(self._waiting.setdefault(drawing_id, _Waiting()), part, value)
             self._changed.notify_all()
+
+    def _set(self, waiting, part, value):
+        if part == "prediction":
+            self._waiting_bytes += _size(value) - _size(waiting.prediction)
+        setattr(waiting, part, value)
 
     def _lose(self, drawing_id, reason):
         known = isinstance(reason, str | ValueError | db.DatabaseError)
@@ -197,7 +216,7 @@ class Outbox:
 
     def _look_at_table(self):
         if time.monotonic() - self._table_seen > TABLE_LOOK_SECONDS:
-            full = db.table_bytes() > float(os.getenv("MAX_TABLE_GB") or 10) * 1e9
+            full = db.table_bytes() > _max_table_bytes()
             if full and not self._table_full:
                 log.error("the table has reached MAX_TABLE_GB: no new drawings are kept until it is raised in .env")
             self._table_full, self._table_seen = full, time.monotonic()
@@ -226,12 +245,12 @@ class Outbox:
                 self._lose(drawing_id, lost)
             elif part == "prediction":
                 self._saved[drawing_id] = value
-                if len(self._saved) > REMEMBERED:
+                while len(self._saved) > REMEMBERED or sum(map(_size, self._saved.values())) > REMEMBERED_BYTES:
                     self._saved.popitem(last=False)
             else:
                 self._saved.pop(drawing_id, None)
             if getattr(waiting, part) is value:  # else a newer one was put meanwhile
-                setattr(waiting, part, None)
+                self._set(waiting, part, None)
             self._waiting.move_to_end(drawing_id)
             if waiting == _Waiting():
                 del self._waiting[drawing_id]
@@ -240,7 +259,8 @@ class Outbox:
     def _restore(self, drawing_id, waiting, error):
         """The row of this label is gone, with its table: save it again, if it is still remembered."""
         with self._changed:
-            waiting.prediction = waiting.prediction or self._saved.pop(drawing_id, None)
+            if waiting.prediction is None:
+                self._set(waiting, "prediction", self._saved.pop(drawing_id, None))
             if waiting.prediction is None:
                 self._lose(drawing_id, error)
                 del self._waiting[drawing_id]
@@ -265,3 +285,19 @@ class Outbox:
 
 def _ids(drawing_ids):
     return {str(i) for i in drawing_ids}
+
+
+def _size(prediction):
+    return len(prediction["drawing"]) if prediction else 0
+
+
+def _max_table_bytes():
+    text = os.getenv("MAX_TABLE_GB") or "10"
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = math.nan
+    if math.isnan(gigabytes):
+        log.error("MAX_TABLE_GB in .env must be a number of gigabytes, such as 10, not %r: 10 it is until then", text)
+        gigabytes = 10.0
+    return gigabytes * 1e9

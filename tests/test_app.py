@@ -64,7 +64,7 @@ def landed(page):
     """Wait until everything that the page handed over is in the table."""
     from outbox import shared
 
-    assert shared().wait(page.session_state.own_ids, 30)
+    assert shared().wait(page.session_state.own_ids - page.session_state.told, 30)
 
 
 def rows(db):
@@ -239,6 +239,21 @@ def test_a_visitor_who_draws_faster_than_drawings_can_be_kept_is_told_so(page, d
     assert "faster than drawings can be kept" in html(page)
     landed(page)
     assert rows(db) == []
+
+
+def test_a_lost_drawing_is_said_until_the_next_is_drawn_which_is_saved_and_said_so(page, db, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(db, "MAX_DRAWING_BYTES", 100)
+        assert "1 of your drawings could not be saved." in html(draw(page, SEVEN))
+    press(page, "7")
+    assert "1 of your drawings could not be saved." in html(page) and "Saved as 7." not in html(page)
+    draw(page, ONE)
+    landed(page)
+    assert "Saved." in html(page.run()) and "could not" not in html(page)
+    press(page, "1")
+    landed(page)
+    assert "Saved as 1." in html(page.run())
+    assert rows(db) == [(1, 1)]
 
 
 def test_clearing_streamlits_caches_leaves_no_reader_of_the_table_behind(page):

@@ -128,7 +128,7 @@ def test_a_drawing_that_can_never_be_saved_does_not_hold_up_the_others(box, db, 
         assert box.wait([good], 10)
         until(lambda: not box.pending([bad]))
     assert not box.wait([bad], 0)
-    assert box.lost([bad, good]) == 1
+    assert box.lost([bad, good]) == {bad}
     assert bad in caplog.text
     assert db.fetch_predictions()[["id", "true_label"]].values.tolist() == [[good, 2]]
 
@@ -140,7 +140,7 @@ def test_what_the_table_itself_refuses_is_dropped_too(box, db, prediction):
     box.put_prediction(bad, **prediction | {"digit": 8})
     box.put_prediction(good, **prediction)
     assert box.wait([good], 10)
-    assert box.lost([bad]) == 1
+    assert box.lost([bad]) == {bad}
 
 
 def test_a_label_whose_drawing_was_never_put_is_lost_and_said_so(box, db, prediction):
@@ -149,7 +149,7 @@ def test_a_label_whose_drawing_was_never_put_is_lost_and_said_so(box, db, predic
     box.put_prediction(good, **prediction)
     assert box.wait([good], 10)
     assert not box.wait([drawing_id], 10)
-    assert box.lost([drawing_id]) == 1
+    assert box.lost([drawing_id]) == {drawing_id}
 
 
 def test_a_table_that_was_dropped_gets_the_labelled_drawing_again(box, db, prediction):
@@ -199,7 +199,7 @@ def test_only_so_many_drawings_may_wait_and_the_rest_are_said_to_be_lost(box, db
     ids = [str(uuid.uuid4()) for _ in range(7)]
     for drawing_id in ids:
         box.put_prediction(drawing_id, **prediction)
-    assert box.lost(ids) == 2
+    assert box.lost(ids) == {*ids[5:]}
     until(lambda: box.problem == outbox.FULL)
     box.put_label(ids[0], 3)  # of one that waits: there is always room for it
     away(False)
@@ -208,6 +208,43 @@ def test_only_so_many_drawings_may_wait_and_the_rest_are_said_to_be_lost(box, db
     assert not box.wait(ids, 0)
     box.put_prediction(ids[6], **prediction)  # its next stroke brings the whole drawing
     assert box.wait([ids[6]], 10)
+
+
+def test_what_waits_is_bounded_in_bytes_and_so_is_what_is_remembered(box, db, prediction, away, monkeypatch):
+    monkeypatch.setattr(outbox, "MAX_WAITING_BYTES", 600_000)
+    monkeypatch.setattr(outbox, "REMEMBERED_BYTES", 150_000)
+    of = lambda size: prediction | {"drawing": prediction["drawing"].ljust(size)}  # noqa: E731
+    away(True)
+    ids = [str(uuid.uuid4()) for _ in range(6)]
+    for drawing_id, size in zip(
+        ids, (100_000, 100_000, db.MAX_DRAWING_BYTES, db.MAX_DRAWING_BYTES, 100_000), strict=False
+    ):
+        box.put_prediction(drawing_id, **of(size))
+    assert box.lost(ids) == {ids[3]}  # no room for it; for the smaller one after it there is
+    box.put_prediction(ids[0], **of(150_000))  # nor for so much more of one that waits
+    assert box.lost(ids) == {ids[0], ids[3]}
+    box.put_prediction(ids[2], **of(1_000))
+    box.put_prediction(ids[0], **of(150_000))  # now there is
+    box.put_prediction(ids[5], **of(db.MAX_DRAWING_BYTES + 1))
+    assert box.lost(ids) == {ids[3], ids[5]}
+    away(False)
+    until(lambda: not box.pending(ids))
+    sizes = db.fetch_predictions().set_index("id")["drawing"].map(len)
+    assert sizes.to_dict() == {ids[0]: 150_000, ids[1]: 100_000, ids[2]: 1_000, ids[4]: 100_000}
+    assert box._waiting_bytes == 0
+    assert sum(len(saved["drawing"]) for saved in box._saved.values()) <= 150_000
+
+
+@pytest.mark.parametrize("text", ["10GB", "nan", "ten"])
+def test_a_limit_of_the_table_that_is_no_number_is_named_and_ten_gigabytes_hold(
+    box, db, prediction, monkeypatch, caplog, text
+):
+    monkeypatch.setattr(outbox, "TABLE_LOOK_SECONDS", 0)
+    monkeypatch.setenv("MAX_TABLE_GB", text)
+    drawing_id = str(uuid.uuid4())
+    box.put_prediction(drawing_id, **prediction)
+    assert box.wait([drawing_id], 10)
+    assert f"MAX_TABLE_GB in .env must be a number of gigabytes, such as 10, not '{text}'" in caplog.text
 
 
 def test_a_table_at_its_limit_takes_no_new_drawing_but_finishes_those_it_has(db, prediction, monkeypatch):
@@ -222,7 +259,7 @@ def test_a_table_at_its_limit_takes_no_new_drawing_but_finishes_those_it_has(db,
     box.put_prediction(new, **prediction)
     box.put_label(old, 1)
     assert box.problem == outbox.TABLE_FULL
-    assert box.lost([new, old]) == 1
+    assert box.lost([new, old]) == {new}
     assert box.wait([old], 10)
     assert db.fetch_predictions()[["id", "true_label"]].values.tolist() == [[old, 1]]
     monkeypatch.setenv("MAX_TABLE_GB", "1")
