@@ -7,7 +7,7 @@ import io
 import logging
 import math
 import operator
-import time
+import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -281,6 +281,13 @@ def _fraction(name, value):
     return number
 
 
-def _now(start=datetime.now(UTC), clock=time.monotonic()):  # noqa: B008 (both are of this process's start)
-    """The time, which never steps back while this process lives, whatever is done to the machine's clock."""
-    return start + timedelta(seconds=time.monotonic() - clock)
+_last = datetime.min.replace(tzinfo=UTC)
+_one_at_a_time = threading.Lock()
+
+
+def _now():
+    """The time, later at each call: if the machine's clock is set back, it goes on from where it was."""
+    global _last
+    with _one_at_a_time:
+        _last = max(datetime.now(UTC), _last + timedelta(microseconds=1))
+        return _last

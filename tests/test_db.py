@@ -9,6 +9,7 @@ import threading
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -228,6 +229,19 @@ def test_an_older_write_that_arrives_late_does_not_undo_a_newer_one(db, predicti
         db.save_prediction(drawing_id, **prediction | {"digit": 1})
         db.save_label(drawing_id, 1)
     assert row(db, drawing_id)[["predicted_digit", "true_label"]].tolist() == [2, 2]
+
+
+def test_the_time_of_a_write_follows_the_clock_and_never_steps_back(monkeypatch):
+    """A machine that slept, or whose clock was wrong at first, has the right time at the next write."""
+    import db
+
+    start = db._now()
+    clock = iter([start + timedelta(hours=8), start, start + timedelta(hours=9)])  # slept, set back, right again
+    monkeypatch.setattr(db, "datetime", SimpleNamespace(now=lambda zone: next(clock)))
+    monkeypatch.setattr(db, "_last", start)
+    assert db._now() == start + timedelta(hours=8)
+    assert timedelta(0) < db._now() - (start + timedelta(hours=8)) < timedelta(seconds=1)
+    assert db._now() == start + timedelta(hours=9)
 
 
 def connect_to(monkeypatch, **settings):
