@@ -21,9 +21,10 @@ RUN python -m venv --without-pip /opt/venv \
  && pip --python /opt/venv install --no-cache-dir --disable-pip-version-check --progress-bar off \
       --extra-index-url "$TORCH_INDEX" -r requirements.txt -c requirements.lock
 
-COPY .streamlit/ .streamlit/
-COPY app.py answer.py canvas.py utils.py model.py db.py postgres.py embedded.py outbox.py history.py snapshot.py live.py \
-     export.py insights.py model.pth model.json ./
+# Readable to the app's user whatever the umask of whoever cloned this.
+COPY --chmod=755 .streamlit/ .streamlit/
+COPY --chmod=755 app.py answer.py canvas.py utils.py model.py db.py postgres.py embedded.py outbox.py history.py \
+     snapshot.py live.py export.py insights.py model.pth model.json ./
 
 USER 10001
 EXPOSE 8501

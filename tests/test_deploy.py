@@ -33,7 +33,7 @@ SERVICES = [pytest.param(service, id=name) for name, service in [*BASE.items(), 
 
 def copied():
     """The files and folders that the Dockerfile copies into the image."""
-    return {name for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.M) for name in line.split()}
+    return {name for line in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", DOCKERFILE, re.M) for name in line.split()}
 
 
 def schema_check(schema, *files):
@@ -152,7 +152,7 @@ def test_the_image_holds_every_module_the_app_imports_and_no_other():
 
 
 def test_dependencies_are_installed_before_the_code_is_copied_and_from_the_lock():
-    assert DOCKERFILE.index("pip --python") < DOCKERFILE.index("COPY app.py")
+    assert DOCKERFILE.index("pip --python") < DOCKERFILE.index("COPY --chmod=755 app.py")
     assert re.search("pip --python .* -r requirements.txt -c requirements.lock$", DOCKERFILE, re.M)
 
 
@@ -165,6 +165,11 @@ def test_the_build_sees_nothing_but_what_is_copied():
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignore and ".streamlit/secrets.toml" in ignore
     assert not any(line.startswith("!.env") for line in ignore)
+
+
+def test_the_apps_user_can_read_what_is_copied_whatever_the_umask_of_the_clone():
+    after = DOCKERFILE[DOCKERFILE.index("pip --python") :]
+    assert re.findall(r"^COPY (\S+)", after, re.M) == ["--chmod=755"] * 2
 
 
 @pytest.mark.parametrize("requirements", ["requirements.txt", "requirements-dev.txt"])
