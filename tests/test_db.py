@@ -259,6 +259,27 @@ def test_a_refused_connection_says_where_and_what_to_do(db, monkeypatch):
             db.create_table()
 
 
+def test_a_server_that_cannot_be_checked_says_what_is_missing(db, monkeypatch, tmp_path):
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "none.crt"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def offer_tls():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(8)
+                connection.sendall(b"S")
+                connection.recv(1)
+
+        thread = threading.Thread(target=offer_tls)
+        thread.start()
+        connect_to(monkeypatch, HOST="127.0.0.1", PORT=server.getsockname()[1])
+        with pytest.raises(db.DatabaseError, match="root certificate.*: set PGSSLROOTCERT"):
+            db.create_table()
+        thread.join(10)
+
+
 def test_a_server_that_accepts_and_says_nothing_is_given_up(db, monkeypatch):
     monkeypatch.setattr(postgres, "CONNECT_SECONDS", 0.2)
     with socket.socket() as silent:
