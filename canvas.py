@@ -38,16 +38,16 @@ export default function ({ parentElement }) {
   const listeners = new AbortController();
   const on = (names, what) => names.forEach((name) =>
     window.addEventListener(name, what, { capture: true, signal: listeners.signal }));
-  let drawing = false;
+  let drawing = null;
   on(["mousedown", "touchstart"], (event) => {
-    drawing = Boolean(event.target.closest?.(".st-key-canvas"));
+    drawing = event.target.closest?.("[class*=st-key-canvas-]");
     for (const region of document.querySelectorAll(".st-key-answer_confidence, .st-key-notice")) region.role = "status";
   });
   on(["mouseup", "touchend"], (event) => {
     if (!drawing || event.touches?.length) return;
-    drawing = false;
     // Once the component has taken the stroke in.
-    setTimeout(() => document.querySelector('.st-key-canvas [aria-label^="Update the app"]')?.click());
+    setTimeout((canvas) => canvas.querySelector('[aria-label^="Update the app"]')?.click(), 0, drawing);
+    drawing = null;
   });
   on(["keydown"], (event) => {
     const elsewhere = document.querySelector("[role=dialog]") || event.target.closest?.(".st-key-history");

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from strokes import dense  # noqa: E402
 from utils import decode_drawing, preprocess  # noqa: E402
 
-CANVAS = ".st-key-canvas canvas.upper-canvas"
+CANVAS = ".st-key-canvas canvas.upper-canvas:visible"
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine may take its time
 FLAGS = [
     "--disable-gpu",
@@ -129,7 +129,8 @@ class Visitor:
     def _look(self):
         """Find the canvas and the class that its key gives it. Every drawing has its own."""
         expect(self.page.locator(CANVAS)).to_be_visible(timeout=60_000)
-        holder = self.page.locator("[class*=st-key-canvas-]")
+        # The one before it may stay, hidden, until the next stroke, if the page looked for news at that moment.
+        holder = self.page.locator("[class*=st-key-canvas-]:visible")
         self.key = re.search(r"st-key-canvas-[\w-]+", holder.get_attribute("class"))[0]
         self.strokes = self.strokes_sent = 0  # on the canvas now, and in what it sent last
 
@@ -212,5 +213,5 @@ class Visitor:
         """Wait for the empty canvas of the next drawing."""
         expect(self.at("true_label").get_by_role("button", name="0", exact=True)).to_be_disabled()
         expect(self.at("answer_digit")).to_have_text("")
-        expect(self.page.locator(f".{self.key}")).to_have_count(0)
+        expect(self.page.locator(f".{self.key}:visible")).to_have_count(0)
         self._look()
