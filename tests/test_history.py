@@ -618,8 +618,10 @@ def test_a_key_pressed_in_the_closer_look_or_the_table_does_not_label_what_is_on
             keyboard.press(key)
         keyboard.press("Escape")
         expect(dialog).to_have_count(0)
+        expect(visitor.page.get_by_test_id("stDialog")).to_have_count(0)  # while it fades it takes the presses
         box = visitor.at("history").get_by_test_id("stDataFrame").bounding_box()
         visitor.page.mouse.click(box["x"] + 200, box["y"] + 57)  # the cell beside the button
+        visitor.page.wait_for_function("document.activeElement.closest('.st-key-history')")
         keyboard.press("5")
         visitor.at("history").get_by_placeholder("Date, time").fill("1")  # typing is as ever
         visitor.at("history").get_by_placeholder("Date, time").press("Backspace")
