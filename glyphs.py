@@ -299,9 +299,9 @@ def scribble(rng: np.random.Generator) -> list[np.ndarray]:
         points = np.stack([np.arange(n) * rng.uniform(0.3, 1.5), np.where(np.arange(n) % 2, 0, rng.uniform(4, 9))], 1)
         points = chaikin(points + rng.normal(0, 0.5, points.shape), rng.integers(0, 3))
         return [turn(points, rng.uniform(0, np.pi))]
-    if kind == 3:  # two turns and more
-        turns = rng.uniform(1.8, 4.5) * 2 * np.pi
-        t = np.linspace(rng.uniform(0, 6), turns, 80)[:, None]
+    if kind == 3:  # a spiral of about two turns and more: of fewer it may be a six
+        start, turns = rng.uniform(0, 6), rng.uniform(1.8, 4.5)
+        t = np.linspace(start, start + turns * 2 * np.pi, 80)[:, None]
         return [np.hstack([np.cos(t), np.sin(t) * rng.choice([-1, 1])]) * (0.2 + t)]
     return [chaikin(rng.uniform(0, 9, (rng.integers(2, 4), 2)), 2) for _ in range(rng.integers(3, 7))]
 

@@ -160,3 +160,13 @@ def test_zeros_get_a_slash_ones_a_flag_or_a_foot_and_sevens_a_crossbar():
             assert share(new[:, : top + 8]) == share(new[:, bottom - 6 :]) == 0
             stem = line[(top + bottom) // 2].nonzero().float().mean()
             assert share(new[:, :, : int(stem)]) == share(new[:, :, int(stem) + 1 :]) == 1
+
+
+def test_a_spiral_has_more_turns_than_a_six():
+    rng = np.random.default_rng(0)
+    strokes = [glyphs.scribble(rng)[0] for _ in range(1000)]
+    spirals = [s for s in strokes if len(s) == 80 and (np.diff(np.linalg.norm(s, axis=1)) > 0).all()]
+    assert len(spirals) > 100
+    for stroke in spirals:
+        turns = np.ptp(np.unwrap(np.arctan2(stroke[:, 1], stroke[:, 0]))) / (2 * np.pi)
+        assert 1.79 < turns < 4.51

@@ -200,6 +200,16 @@ def test_the_prior_is_moved_by_the_odds_and_leaves_the_digits_among_themselves_a
     assert torch.allclose(after[:, :10] / after[:, :1], before[:, :10] / before[:, :1], rtol=1e-4)
 
 
+def test_the_temperature_undoes_what_makes_confidence_too_high_or_too_low():
+    rng = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 11, generator=rng)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=rng)[:, 0]
+    for factor in (0.7, 1.0, 1.8):
+        parts = iter((factor * logits).split(500))
+        temperature = train.fit_temperature(lambda _, parts=parts: next(parts), torch.zeros(20_000, 28, 28), labels)
+        assert temperature == pytest.approx(factor, abs=0.03)
+
+
 def test_the_script_says_how_to_run_it():
     done = subprocess.run([sys.executable, ROOT / "train.py", "--help"], capture_output=True, text=True, check=True)
     assert "--data" in done.stdout and "--target" in done.stdout
