@@ -126,7 +126,7 @@ class Pool:
                 self.idle.pop().close()
 
 
-reads = Pool(2, READ_SECONDS)  # for the threads that read, which nobody waits for
+reads = Pool(3, READ_SECONDS)  # for the threads that read: one each for history, insights and outbox
 looks = Pool(1, LOOK_SECONDS)  # for what a visitor waits for
 writes = Pool(2, WRITE_SECONDS)  # apart, so that slow readers never hold up a save
 
