@@ -50,8 +50,11 @@ class Drawn:
 
 
 def start_drawing(refusal: str = "") -> None:
-    """An empty canvas under a new UUID. Its key carries it, so a late stroke of the last drawing lands nowhere."""
-    st.session_state.update(drawing_id=str(uuid.uuid4()), started_at=None, drawn=None, refusal=refusal)
+    """An empty canvas under a new UUID. Its key carries it, so a late stroke of the last drawing lands nowhere.
+
+    The UUID comes last: Streamlit may end a run between any two of these, and whoever has it has all of them.
+    """
+    st.session_state.update(started_at=None, drawn=None, refusal=refusal, drawing_id=str(uuid.uuid4()))
 
 
 def canvas_key() -> str:
