@@ -140,6 +140,7 @@ def test_a_batch_holds_every_kind_in_its_share_warped_blurred_and_drawn_with_its
     as_they_are = lambda x: [picture.numpy().tobytes() in known for picture in x]  # noqa: E731
 
     x, y = train.batch(pools, train.GRAY)
+    assert x.shape == (size, 1, 28, 28) and y.shape == (size,)
     assert {name: int((y == label).sum()) for name, label in label_of.items()} == shares
     assert x.min() >= 0 and x.max() < 1 + 1e-6 and torch.isfinite(x).all()  # a blur is a sum of 49, rounded
     assert 0.3 < np.mean(as_they_are(x[: train.GRAY])) < 0.7  # the rest is blurred
@@ -153,7 +154,7 @@ def test_a_batch_holds_every_kind_in_its_share_warped_blurred_and_drawn_with_its
     monkeypatch.setattr(train, "BLUR", 0)
     monkeypatch.setattr(train, "random_pen", lambda n, pen: torch.ones(n))
     x, _ = train.batch(pools, 50)
-    assert x.shape == (size, 1, 28, 28) and x.max() <= 1
+    assert x.min() >= 0 and x.max() <= 1 and torch.isfinite(x).all()
     assert as_they_are(x) == [True] * 50 + [False] * (size - 50)
     assert len({picture.numpy().tobytes() for picture in x[train.GRAY :]}) == size - train.GRAY  # one line, warped
 
