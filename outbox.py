@@ -162,7 +162,7 @@ class Outbox:
             if not before and len(self._waiting) >= MAX_WAITING or self._waiting_bytes + grown > MAX_WAITING_BYTES:
                 self._lose(drawing_id, "too many drawings wait for the database")
                 return
-            known = drawing_id in self._waiting or drawing_id in self._saved
+            known = before or drawing_id in self._saved
             if self._table_full and part == "prediction" and not known:
                 self._lose(drawing_id, "the table has reached its limit, MAX_TABLE_GB")
                 self._changed.notify_all()  # for another look at its size

@@ -131,11 +131,16 @@ looks = Pool(1, LOOK_SECONDS)  # for what a visitor waits for
 writes = Pool(2, WRITE_SECONDS)  # apart, so that slow readers never hold up a save
 
 
+def disconnect():
+    """Close all idle connections."""
+    for pool in (reads, looks, writes):
+        pool.close()
+
+
 @atexit.register
 def close():
     """Close all idle connections, and stop the embedded server if this process is the last to use it."""
-    for pool in (reads, looks, writes):
-        pool.close()
+    disconnect()
     embedded.stop()
 
 

@@ -40,11 +40,6 @@ def server():
     shutil.rmtree(path)
 
 
-def disconnect():
-    for pool in (postgres.reads, postgres.looks, postgres.writes):
-        pool.close()
-
-
 @pytest.fixture
 def db(server, monkeypatch):
     """The module `db` on a real server with an empty table. A program started with os.environ sees the same one."""
@@ -52,11 +47,11 @@ def db(server, monkeypatch):
 
     for name, value in server.items():
         monkeypatch.setenv(name, value)
-    disconnect()
+    postgres.disconnect()
     postgres.writes.run("DROP TABLE IF EXISTS predictions")
     db.create_table()
     yield db
-    disconnect()
+    postgres.disconnect()
 
 
 @pytest.fixture(scope="module")

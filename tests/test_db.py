@@ -247,8 +247,7 @@ def test_the_time_of_a_write_follows_the_clock_and_never_steps_back(monkeypatch)
 def connect_to(monkeypatch, **settings):
     for name, value in settings.items():
         monkeypatch.setenv(f"POSTGRES_{name}", str(value))
-    postgres.reads.close()
-    postgres.writes.close()
+    postgres.disconnect()
 
 
 def test_a_refused_connection_says_where_and_what_to_do(db, monkeypatch):
@@ -377,8 +376,7 @@ def embedded_db(folder, monkeypatch):
     for name in ("HOST", "PORT", "DB", "USER", "PASSWORD"):
         monkeypatch.setenv(f"POSTGRES_{name}", "")
     monkeypatch.setenv("PGDATA_DIR", str(folder / "pgdata"))
-    postgres.reads.close()
-    postgres.writes.close()
+    postgres.disconnect()
     import embedded
 
     others = embedded._held.copy()  # the session's server: not ours to stop here

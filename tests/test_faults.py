@@ -44,8 +44,7 @@ def own_server(folder, monkeypatch):
     monkeypatch.setattr(postgres, "GRACE_SECONDS", 0.5)
     yield data
     hit(server_processes(data / "data"), signal.SIGCONT)
-    postgres.reads.close()
-    postgres.writes.close()
+    postgres.disconnect()
     embedded._held.pop(data).close()
     embedded._run("pg_ctl", "stop", "-m", "immediate", data=data / "data")
 

@@ -31,8 +31,7 @@ def away(db, monkeypatch):
 
     def switch(gone):
         monkeypatch.setenv("POSTGRES_HOST", "/nowhere" if gone else here)
-        postgres.reads.close()
-        postgres.writes.close()
+        postgres.disconnect()
 
     return switch
 
