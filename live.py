@@ -45,8 +45,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (now) {
       window.lastTick = performance.now();
       setTriggerValue("tick", Date.now());
-      // Sooner at first, while the section may still be filling.
-      parentElement.seconds = Math.min(data.seconds, 1.3 * (parentElement.seconds ?? 0.4));
+      // Sooner at first, while the section may still be filling, but late enough that the other one has its turn.
+      parentElement.seconds = Math.min(data.seconds, 1.3 * (parentElement.seconds ?? 1.1));
     }
     timer = setTimeout(tick, now ? 1000 * parentElement.seconds : 300);
   };

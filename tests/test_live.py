@@ -1,5 +1,6 @@
 """What reads the database for the page, without a database."""
 
+import itertools
 import logging
 from types import SimpleNamespace
 
@@ -64,3 +65,35 @@ def test_a_failure_that_nobody_foresaw_is_logged_once_with_its_traceback(reader,
 def test_a_time_zone_that_nobody_knows_is_utc(monkeypatch, named, taken):
     monkeypatch.setattr(live.st, "context", SimpleNamespace(timezone=named))
     assert live.time_zone() == taken
+
+
+SECTIONS = """async (tick) => {
+  document.body.innerHTML = '<div class="st-key-history">History</div><div class="st-key-insights">Insights</div>';
+  const { default: start } = await import("data:text/javascript," + encodeURIComponent(tick));
+  window.ticks = [];
+  window.watch = (section, seconds) => {
+    const setTriggerValue = () => ticks.push([section, performance.now()]);
+    start({ data: { section, seconds }, parentElement: document.createElement("div"), setTriggerValue });
+    const inView = new IntersectionObserver(() => {});  // answered after those that were there before
+    return new Promise((resolve) => new IntersectionObserver(resolve).observe(document.body));
+  };
+}"""
+
+
+@pytest.mark.parametrize("after", range(0, 300, 50))
+def test_two_sections_on_the_screen_take_turns(chromium, after):
+    """They ask a second apart, and neither waits for news while the other asks again and again."""
+    page = chromium.new_page()
+    page.clock.install(time=0)
+    page.goto("about:blank")
+    page.clock.pause_at(1)
+    page.evaluate(SECTIONS, live.TICK)
+    page.evaluate("watch('insights', 10)")
+    page.clock.run_for(after)
+    page.evaluate("watch('history', 3)")
+    page.clock.run_for(9000)
+    ticks = page.evaluate("ticks")
+    page.close()
+    asked, times = zip(*ticks, strict=True)
+    assert set(asked[:2]) == set(asked[2:4]) == {"history", "insights"}
+    assert all(later - earlier > 1000 for earlier, later in itertools.pairwise(times))
