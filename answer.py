@@ -24,6 +24,11 @@ def percent(p: float) -> str:
     return "> 99.9 %" if p > 0.999 else "< 0.1 %" if p < 0.001 else f"{100 * p:.1f} %"
 
 
+def short(p: float) -> str:
+    """The same for a bar, where there is little room; nothing for what is next to nothing."""
+    return ">99%" if p > 0.99 else f"{100 * p:.0f}%" if p >= 0.005 else ""
+
+
 def digit(said: Prediction | None) -> str:
     """The digit alone; nothing while there is none. `none` and `doubt` are for the style sheet."""
     if said is None:
@@ -48,7 +53,7 @@ def bars(said: Prediction | None) -> str:
     p = said.probabilities if said else (0.0,) * 10
     best = said.digit if said and is_digit(said) else None
     columns = "".join(
-        f'<span class="{"bar best" if d == best else "bar"}"><b>{f"{100 * p[d]:.0f}%" if p[d] >= 0.005 else ""}</b>'
+        f'<span class="{"bar best" if d == best else "bar"}"><b>{short(p[d])}</b>'
         f'<i style="--p:{p[d]:.3f}"></i><em>{d}</em></span>'
         for d in range(10)
     )

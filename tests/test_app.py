@@ -92,6 +92,25 @@ def test_a_drawing_is_read_shown_and_kept_as_a_grayscale_png_of_the_canvas(page,
     assert str(table.id[0]) in page.session_state.own_ids
 
 
+@pytest.mark.parametrize(
+    ("p", "percent", "short"),
+    [
+        (1.0, "> 99.9 %", ">99%"),
+        (0.9991, "> 99.9 %", ">99%"),
+        (0.9899, "99.0 %", "99%"),
+        (0.5, "50.0 %", "50%"),
+        (0.004, "0.4 %", ""),
+        (0.0, "< 0.1 %", ""),
+    ],
+)
+def test_no_probability_is_rounded_to_a_certainty(p, percent, short):
+    import answer
+
+    assert (answer.percent(p), answer.short(p)) == (percent, short)
+    said = answer.Prediction(7, p, (*[0.0] * 7, p, 0.0, 0.0), 0.0)
+    assert f"<b>{short}</b>" in answer.bars(said) and f"7: {percent}" in answer.bars(said)
+
+
 def test_one_stroke_is_answered_at_a_time_but_no_other_waits_until_its_row_is_saved(page, monkeypatch):
     import answer
     from outbox import Outbox
