@@ -41,6 +41,7 @@ ADVICE = {  # SQLSTATE, or words of libpq's where there is none -> what to do
     "could not translate host name": "correct POSTGRES_HOST in .env",
     "Connection refused": "start PostgreSQL there, or correct POSTGRES_HOST and POSTGRES_PORT in .env",
     "No such file or directory": "start PostgreSQL there, or correct POSTGRES_HOST in .env",
+    "certificate verify failed": "set PGSSLROOTCERT to the file of the authority that signed the server's certificate",
     "root certificate": "set PGSSLROOTCERT to the file of the authority that signed the server's certificate",
     "does not exist": "create it, or correct POSTGRES_DB and POSTGRES_USER in .env",
     "invalid integer value": "correct POSTGRES_PORT in .env",
