@@ -34,7 +34,7 @@ def show_history(own_ids, put_label) -> None:
     """Show the history and keep it current.
 
     own_ids: the ids of this visitor's own drawings, the only ones that can be labelled here; put_label(id, digit) does
-    it. Waits for the database at most a second, and not at all if that is known to be away.
+    it. Waits for the database at most 1.5 seconds, and not at all if that is known to be away.
     """
     SNAPSHOT.look(patience=1, check=True)
     show_table(own_ids, put_label)

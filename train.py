@@ -1,4 +1,4 @@
-"""Trains the network on MNIST's training images and on what is drawn from them; writes model.pth and model.json.
+"""Trains the network on MNIST's training images and on what is drawn beside them; writes model.pth and model.json.
 
     python train.py [--data DIR] [--seed N] [--epochs N] [--target 99.5]
 
@@ -242,7 +242,7 @@ def save(model: DigitNet, args: argparse.Namespace, minutes: float) -> dict:
     args.out.write_bytes(weights.getvalue())
     made = {
         "sha256": hashlib.sha256(weights.getvalue()).hexdigest(),
-        "command": f"python train.py --seed {args.seed} --epochs {args.epochs}",
+        "command": f"python train.py --seed {args.seed} --epochs {args.epochs} --threads {args.threads}",
         "minutes": round(minutes, 1),
         "threads": args.threads,
         "bfloat16": has_bfloat16(),

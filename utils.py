@@ -14,7 +14,7 @@ from PIL import Image
 
 CANVAS_SIZE = 280  # pixels a side, as the page shows it
 BRUSH_WIDTH = 20  # pixels: about MNIST's own stroke width once the drawing is scaled into 20×20
-MAX_SIDE = 4 * CANVAS_SIZE  # a phone's screen has up to four device pixels a CSS pixel
+MAX_SIDE = 4 * CANVAS_SIZE  # the canvas sends CANVAS_SIZE on every screen; others may send their device's pixels
 MAX_PNG_BYTES = 1_000_000  # a drawing is 5 to 20 kB
 
 BOX = 20  # MNIST: the longer side of the ink, in pixels

@@ -62,7 +62,7 @@ def test_training_writes_weights_that_load_and_read_digits(small, tmp_path, monk
     run(monkeypatch, "--data", small, "--epochs", 3, "--out", tmp_path / "model.pth")
     load_model(tmp_path / "model.pth")
     made = json.loads((tmp_path / "model.json").read_text())
-    assert made["command"] == "python train.py --seed 0 --epochs 3"
+    assert made["command"] == "python train.py --seed 0 --epochs 3 --threads 1"
     assert made["measured"]["digits"]["MNIST test"]["n"] == 200
     assert made["measured"]["digits"]["MNIST test"]["accuracy"] > 60  # chance is 10
     out, progress = capsys.readouterr()
