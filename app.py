@@ -78,11 +78,12 @@ def read_canvas() -> None:
             start_drawing()
         return
     pixels = (picture[0, 0].numpy() * 255).astype(np.uint8)
-    state.drawn = Drawn(url, rgba, pixels, predict(MODEL, picture))
+    drawn = Drawn(url, rgba, pixels, predict(MODEL, picture))
     if state.started_at is None:
-        state.started_at = datetime.now(UTC)
         state.told |= state.shown_lost  # what was said once is not said of this drawing, too
+        state.started_at = datetime.now(UTC)
     state.refusal = state.saved_label = ""
+    state.drawn = drawn  # last, as in start_drawing: a run that finds it goes on from here
 
 
 def keep_drawing() -> None:
@@ -166,6 +167,7 @@ def show_notice() -> None:
 
 def notice() -> None:
     state, problem, text = st.session_state, True, ""
+    waiting = OUTBOX.pending(state.own_ids)  # asked first: what is refused meanwhile is found among the lost
     if OUTBOX.problem:
         text = OUTBOX.problem
     elif lost := OUTBOX.lost(state.own_ids - state.told):
@@ -175,7 +177,7 @@ def notice() -> None:
         text = f"Not saved. {TOO_FAST}"
     else:
         problem = False
-        if OUTBOX.pending(state.own_ids):
+        if waiting:
             text = "Saving …"
         elif state.saved_label:
             text = f"Saved as {state.saved_label}."

@@ -139,6 +139,49 @@ def test_a_label_lands_on_its_drawing_and_an_empty_canvas_follows(page, db):
     assert rows(db) == [(1, 1), (7, 3)]
 
 
+@pytest.mark.parametrize("at", ["told", "started_at", "refusal", "saved_label", "drawn"])
+def test_a_run_that_is_ended_between_two_changes_of_the_session_loses_nothing(page, db, monkeypatch, at):
+    """Streamlit ends a run as soon as the next message asks for another one: here, at the first change of `at`."""
+    from streamlit.runtime.scriptrunner_utils.exceptions import StopException
+    from streamlit.runtime.state import SessionStateProxy
+
+    change, ended = SessionStateProxy.__setitem__, []
+
+    def end_there(self, key, value):
+        if key == at and not ended:
+            ended.append(key)
+            raise StopException
+        change(self, key, value)
+
+    press(draw(page, ONE), "1")
+    monkeypatch.setattr(SessionStateProxy, "__setitem__", end_there)
+    draw(page, SEVEN)
+    assert ended == [at]
+    draw(page, SEVEN)  # the next message has the canvas with it again
+    press(page, "3")
+    landed(page)
+    assert rows(db) == [(7, 3), (1, 1)]
+
+
+def test_a_drawing_that_is_refused_while_the_page_looks_is_not_called_saved(page, monkeypatch):
+    from outbox import Outbox
+
+    state = {"pending": True, "lost": False}
+
+    def seen_as(part):
+        def look(self, drawing_ids):
+            seen = set(drawing_ids) if state[part] else set()
+            state.update(pending=False, lost=True)  # refused at this very moment
+            return seen
+
+        return look
+
+    monkeypatch.setattr(Outbox, "pending", seen_as("pending"))
+    monkeypatch.setattr(Outbox, "lost", seen_as("lost"))
+    draw(page, SEVEN)
+    assert "1 of your drawings could not be saved." in html(page) and "Saved." not in html(page)
+
+
 def test_clear_keeps_the_drawing_without_a_label(page, db):
     press(draw(page, SEVEN), "Clear")
     landed(page)
