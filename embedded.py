@@ -27,6 +27,7 @@ SOCKET = ".s.PGSQL.5432"
 MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes on Linux, 104 on macOS
 START_SECONDS = 60  # after a crash, PostgreSQL first replays its log
 
+leaving = False  # true as the process ends: a read that the stop cuts off must not start the server again
 _held = {}  # folder -> open lock file, for each server this process uses
 
 
@@ -70,10 +71,12 @@ def _start(folder):
     with _one_at_a_time(folder):
         sockets = _socket_folder(folder)
         if not _listening(sockets):
+            if leaving:
+                raise EmbeddedError("the embedded PostgreSQL is not started: this process is ending")
             if not (folder / "data").exists():
                 _make_data(folder)
             _drop_stale_pid_file(folder / "data")
-            options = f"-c listen_addresses='' -c unix_socket_directories='{sockets}'"
+            options = f"-c port=5432 -c listen_addresses='' -c unix_socket_directories='{sockets}'"
             (folder / "log").touch()
             _own(folder / "log")
             _run(
@@ -137,7 +140,8 @@ def _drop_stale_pid_file(data):
 
 
 def _socket_folder(folder):
-    if len(str(folder / "data" / SOCKET)) < MAX_SOCKET_PATH:
+    # Nor with a quote or a comma in it: pg_ctl's shell and PostgreSQL's list of folders would take the name apart.
+    if len(os.fsencode(folder / "data" / SOCKET)) < MAX_SOCKET_PATH and not set("',") & set(str(folder)):
         return folder / "data"
     short = Path(tempfile.gettempdir(), "pg-" + hashlib.sha256(str(folder).encode()).hexdigest()[:16])
     with contextlib.suppress(FileExistsError):

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import select
+import socket
 import threading
 import time
 from pathlib import Path
@@ -138,22 +139,28 @@ def disconnect():
         pool.close()
 
 
-@atexit.register
 def close():
     """Close all idle connections, and stop the embedded server if this process is the last to use it."""
     disconnect()
     embedded.stop()
 
 
+@atexit.register
+def _leave():
+    embedded.leaving = True
+    close()
+
+
 def _connect(seconds):
     host = os.getenv("POSTGRES_HOST")
     if host:
         names = {"port": "PORT", "dbname": "DB", "user": "USER", "password": "PASSWORD"}
-        server = {"host": host} | {
+        server = _addresses(host) | {
             key: os.environ[f"POSTGRES_{name}"] for key, name in names.items() if os.getenv(f"POSTGRES_{name}")
         }
     else:
-        server = {"host": embedded.start(os.getenv("PGDATA_DIR") or HERE / "pgdata"), "user": "postgres"}
+        folder = embedded.start(os.getenv("PGDATA_DIR") or HERE / "pgdata")
+        server = {"host": folder, "port": 5432, "dbname": "postgres", "user": "postgres"}
     # Asynchronous, because only so can a client give up on a server that is paused while its kernel still answers.
     connection = psycopg2.connect(
         **server,
@@ -171,6 +178,18 @@ def _connect(seconds):
         connection.close()
         raise
     return connection
+
+
+def _addresses(host):
+    """Where to connect to. Looked up here: libpq would hold the interpreter, and with it every visitor, meanwhile."""
+    if host.startswith(("/", "@")) or "," in host:  # a socket's folder; several servers, whose names are left to libpq
+        return {"host": host}
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise psycopg2.OperationalError(f'could not translate host name "{host}" to an address: {error}') from error
+    addresses = list(dict.fromkeys(address[0] for *_, address in found))
+    return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
 
 
 def _execute(connection, sql, values, seconds):

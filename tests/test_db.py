@@ -279,6 +279,23 @@ def test_a_server_that_cannot_be_checked_says_what_is_missing(db, monkeypatch, t
         thread.join(10)
 
 
+def test_a_name_is_looked_up_where_it_holds_up_nobody(db, monkeypatch):
+    """By Python, which lets other threads run meanwhile. libpq does not, and a silent name server takes its time."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("127.0.0.1", 0))])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening
+        connect_to(monkeypatch, HOST="database.invalid", PORT=taken.getsockname()[1])
+        with pytest.raises(db.DatabaseError, match=r"database\.invalid.*refused.*start PostgreSQL"):
+            db.create_table()
+
+
+@pytest.mark.parametrize("name", ["nobody.invalid", "a..b", "x" * 70])
+def test_a_name_that_nobody_knows_says_what_to_correct(db, monkeypatch, name):
+    connect_to(monkeypatch, HOST=name)
+    with pytest.raises(db.DatabaseError, match="could not translate host name.*: correct POSTGRES_HOST"):
+        db.create_table()
+
+
 def test_a_server_that_accepts_and_says_nothing_is_given_up(db, monkeypatch):
     monkeypatch.setattr(postgres, "CONNECT_SECONDS", 0.2)
     with socket.socket() as silent:
@@ -445,10 +462,35 @@ def test_half_made_data_of_a_first_start_that_was_killed_is_made_again(folder, e
     assert len(embedded_db.fetch_predictions()) == 0
 
 
-def test_a_folder_with_a_long_path_works_too(folder, embedded_db, monkeypatch):
-    monkeypatch.setenv("PGDATA_DIR", str(folder / ("long" * 30)))
+@pytest.mark.parametrize("name", ["long" * 30, "ж" * 50, "it's, mine", "my data"])
+def test_a_folder_of_any_name_works(folder, embedded_db, monkeypatch, name):
+    monkeypatch.setenv("PGDATA_DIR", str(folder / name))
     embedded_db.create_table()
     assert len(embedded_db.fetch_predictions()) == 0
+
+
+def test_what_libpq_reads_from_the_environment_does_not_lead_away_from_the_embedded_server(embedded_db, monkeypatch):
+    monkeypatch.setenv("PGDATABASE", "work")
+    monkeypatch.setenv("PGPORT", "5433")
+    embedded_db.create_table()
+    postgres.disconnect()
+    assert len(embedded_db.fetch_predictions()) == 0
+
+
+READ_AS_IT_ENDS = """
+import threading, time, db, postgres
+db.create_table()
+threading.Thread(target=postgres.reads.run, args=("SELECT pg_sleep(30)",), daemon=True).start()
+while not postgres.writes.run("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'")[2][0][0]:
+    time.sleep(0.05)
+"""
+
+
+def test_a_read_that_is_cut_off_as_the_program_ends_does_not_start_the_server_again(folder):
+    environment = os.environ | {"PGDATA_DIR": str(folder / "pgdata")}
+    subprocess.run([sys.executable, "-c", READ_AS_IT_ENDS], env=environment, cwd=ROOT, check=True, timeout=120)
+    threading.Event().wait(1)  # a second server would come up meanwhile
+    assert server_process(folder) is None
 
 
 def test_a_missing_embedded_package_is_said_with_what_to_set(embedded_db, monkeypatch):
