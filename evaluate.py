@@ -201,7 +201,8 @@ def read_drawings(path: str | Path) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-            complete = {"set", "label"} <= set(row) and np.vstack(row["strokes"]).shape[1] == 2
+            named = isinstance(row["set"], str) and isinstance(row["label"], int | str)
+            complete = named and np.vstack(row["strokes"]).shape[1] == 2
         except (ValueError, TypeError, KeyError):
             complete = False
         if not complete:
