@@ -157,12 +157,22 @@ ROWS = """
 """
 PAGE = ROWS + "WHERE (created_at, id) < (%(created_at)s, %(id)s) ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
 EXPORT = """
+    WITH part AS (  -- bounded in bytes, too; octet_length reads no drawing
+        SELECT id, sum(octet_length(drawing)) OVER (ORDER BY created_at DESC, id DESC) - octet_length(drawing) AS before
+        FROM (
+            SELECT id, created_at, drawing FROM predictions WHERE (created_at, id) < (%(created_at)s, %(id)s)
+            ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+        ) AS rows
+    )
     SELECT id, created_at, updated_at, predicted_digit, confidence, probabilities, not_a_digit, true_label, labelled_at,
            model_version, drawing
-    FROM predictions WHERE (created_at, id) < (%(created_at)s, %(id)s) ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+    FROM predictions JOIN part USING (id) WHERE before < %(bytes)s ORDER BY created_at DESC, id DESC
 """
 BY_ID = ROWS + "WHERE id = ANY(%(ids)s::uuid[])"
-CHANGED = "SELECT id, updated_at FROM predictions WHERE updated_at >= %(since)s ORDER BY updated_at, id LIMIT 100000"
+CHANGED = """
+    SELECT id, updated_at FROM predictions WHERE (updated_at, id) > (%(since)s, %(id)s)
+    ORDER BY updated_at, id LIMIT %(limit)s
+"""
 # Above a half, the page says that it is no digit (answer.py): no digit was answered then, so none can have been right.
 ANSWERS = """
     SELECT true_label, predicted_digit, least(width_bucket(confidence, 0, 1, 10), 10), count(*), sum(confidence)
@@ -200,9 +210,12 @@ def fetch_page(before=None, limit=1000, pictures=True):
     return _run(postgres.reads, PAGE, _page(before, limit) | {"pictures": pictures})[2]
 
 
-def fetch_export(before=None, limit=1000):
-    """Return up to `limit` whole rows as fetch_page does: the columns of EXPORT, the drawing as PNG bytes."""
-    return _run(postgres.looks, EXPORT, _page(before, limit))[2]
+def fetch_export(before=None, limit=1000, max_bytes=3_000_000):
+    """Return whole rows as fetch_page does: the columns of EXPORT, the drawing as PNG bytes.
+
+    At most `limit` rows, and none after the one whose drawing reaches `max_bytes`: fewer rows may not be the last ones.
+    """
+    return _run(postgres.looks, EXPORT, _page(before, limit) | {"bytes": max_bytes})[2]
 
 
 def _page(before, limit):
@@ -215,9 +228,15 @@ def fetch_rows(ids, pictures=True):
     return _run(postgres.reads, BY_ID, {"ids": list(ids), "pictures": pictures})[2]
 
 
-def fetch_changes(since):
-    """Return (id, updated_at) of the rows written since, the oldest change first, at most 100,000 of them."""
-    return _run(postgres.reads, CHANGED, {"since": since})[2]
+def fetch_changes(since, limit=100_000):
+    """Return (id, updated_at) of the rows written since, the oldest change first; `limit` of them a query."""
+    changes, last = [], {"since": since, "id": str(uuid.UUID(int=0))}
+    while True:
+        part = _run(postgres.reads, CHANGED, last | {"limit": limit})[2]
+        changes += part
+        if len(part) < limit:
+            return changes
+        last = {"since": part[-1][1], "id": part[-1][0]}
 
 
 def fetch_summary():

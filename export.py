@@ -14,7 +14,7 @@ import db
 
 log = logging.getLogger(__name__)
 
-ROWS = 1_000  # a message, of some 3.5 MB
+ROWS, BYTES = 1_000, 3_000_000  # of rows and of their drawings: what comes first ends a message, of at most some 5 MB
 KEY = "history_csv"
 HEAD = ["id", "created_at", "updated_at", "predicted_digit", "confidence", *(f"p{digit}" for digit in range(10))]
 HEAD += ["not_a_digit", "true_label", "labelled_at", "model_version", "drawing_png_base64"]
@@ -95,12 +95,12 @@ def csv_part(last=None):
     """
     if last is not None and not (isinstance(last, list) and len(last) == 2 and all(isinstance(x, str) for x in last)):
         raise ValueError(f"not the end of a part: {last!r:.80}")
-    rows = db.fetch_export(last, ROWS)
+    rows = db.fetch_export(last, ROWS, BYTES)
     writer = csv.writer(text := io.StringIO(newline=""), lineterminator="\n")
     if last is None:
         writer.writerow(HEAD)
     writer.writerows(_line(row) for row in rows)
-    return text.getvalue(), [rows[-1][1].isoformat(), rows[-1][0]] if len(rows) == ROWS else None, len(rows)
+    return text.getvalue(), [rows[-1][1].isoformat(), rows[-1][0]] if rows else None, len(rows)
 
 
 def _line(row):

@@ -25,6 +25,7 @@ from utils import DrawingError, decode_drawing, encode_png, preprocess
 COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verdict"]
 SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
+TABLES = 4  # that were sent to a visitor last: on these a press finds its row
 PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
 # Not in Streamlit's caches: any browser may have those cleared, and a reader's thread would stay, with its whole table.
 SNAPSHOT = Snapshot()
@@ -56,9 +57,11 @@ def show_table(own_ids, put_label) -> None:
     reading = "" if view.complete else " · reading older ones …"
     st.caption(f"{rows:,} drawing{'s' * (rows != 1)} · {labelled:,} labelled{accuracy}{reading}")
     table = show_filters(view)
-    # A new key for each table sent: a press names a row by its place, so on an older table it must not find a button.
+    # A new key for each table sent: a press names a row by its place, and may come from the table before. The ids are
+    # no argument of the button's: Streamlit keeps those of every key for as long as the session lives.
     state.history_sent = state.get("history_sent", 0) + 1
     key = f"history-look-{state.history_sent}"
+    state.history_ids = dict(list(state.get("history_ids", {}).items())[1 - TABLES :]) | {key: table["id"]}
     st.dataframe(
         table.select(COLUMNS),
         key="history_table",
@@ -70,7 +73,7 @@ def show_table(own_ids, put_label) -> None:
         alt="All predictions, newest first",
         column_config={
             "picture": st.column_config.ImageColumn("Drawing", width=60, pinned=True),
-            "open": st.column_config.ButtonColumn("", width=64, key=key, on_click=pick, args=(key, table["id"])),
+            "open": st.column_config.ButtonColumn("", width=64, key=key, on_click=pick, args=(key,)),
             "created_at": st.column_config.DatetimeColumn(
                 "Drawn", format="YYYY-MM-DD HH:mm", timezone=time_zone(), width=128
             ),
@@ -166,8 +169,8 @@ def show_all_pairs() -> None:
     st.session_state.history_pair = None
 
 
-def pick(key: str, ids: pa.ChunkedArray) -> None:
-    row = st.session_state[key]["row"]
+def pick(key: str) -> None:
+    row, ids = st.session_state[key]["row"], st.session_state.history_ids.get(key, ())
     if row < len(ids):
         st.session_state.history_pick = ids[row].as_py()
 

@@ -94,7 +94,7 @@ class Snapshot(Reader):
     def _start(self):
         last_change = db.fetch_summary()[2] or datetime(1970, 1, 1, tzinfo=UTC)
         rows = db.fetch_page(limit=FIRST_PAGE)
-        self._since, self._recent = last_change - OVERLAP, {}
+        self._since, self._recent = before_now(last_change) - OVERLAP, {}
         self._show(to_arrow(rows), len(rows) < FIRST_PAGE)
 
     def _read_older(self):
@@ -115,13 +115,18 @@ class Snapshot(Reader):
             if rows:
                 self._show(merge(self.view.table, to_arrow(rows)), self.view.complete)
         if changes:
-            self._since = max(self._since, max(changes.values()) - OVERLAP)
+            self._since = max(self._since, before_now(max(changes.values())) - OVERLAP)
             self._recent = {i: updated_at for i, updated_at in changes.items() if updated_at >= self._since}
 
     def _show(self, table, complete):
         if table["id"].num_chunks > 64:
             table = table.combine_chunks()
         self.publish(View(table, complete))
+
+
+def before_now(when):
+    """The time, or now where it lies ahead: what a clock that was fast left in a row must not hide all that follows."""
+    return min(when, datetime.now(UTC))
 
 
 def to_arrow(rows):

@@ -42,13 +42,16 @@ def queries(db, postgres, plans):
     page = {"created_at": middle[0], "id": middle[1], "limit": 5000, "pictures": True}
     asked = {
         "a page of 5,000 rows, from the middle": (db.PAGE, page),
-        "what changed in the last minute": (db.CHANGED, {"since": newest[0][1] - timedelta(minutes=1)}),
+        "what changed in the last minute": (
+            db.CHANGED,
+            {"since": newest[0][1] - timedelta(minutes=1), "id": newest[0][0], "limit": 100000},
+        ),
         "50 changed rows": (db.BY_ID, {"ids": [row[0] for row in newest], "pictures": True}),
         "one drawing": ("SELECT * FROM predictions WHERE id = %(id)s", {"id": newest[0][0]}),
         "insights: answers": (db.ANSWERS, {}),
         "insights: hours": (db.HOURS, {}),
         "a page is opened: are all rows there?": (db.SUMMARY, {}),
-        "1,000 rows of the download": (db.EXPORT, page | {"limit": 1000}),
+        "1,000 rows of the download": (db.EXPORT, page | {"limit": 1000, "bytes": 3_000_000}),
     }
     for name, (sql, values) in asked.items():
         took = timed(lambda sql=sql, values=values: run(sql, values))[1]

@@ -157,6 +157,20 @@ def test_a_row_that_becomes_visible_late_is_not_missed(save):
     assert ids(shared.look(patience=20))[0] == late
 
 
+def test_a_row_from_a_clock_that_was_fast_does_not_hide_what_follows(save):
+    fast = save(1)
+    tomorrow = "UPDATE predictions SET updated_at = now() + interval '1 day' WHERE id = %(id)s"
+    postgres.writes.run(tomorrow, {"id": fast})
+    shared = Snapshot()
+    assert ids(shared.look(patience=20)) == [fast]
+    two = save(2)
+    assert ids(shared.look(patience=20)) == [two, fast]
+    postgres.writes.run(tomorrow, {"id": two})
+    shared.look(patience=20)
+    three = save(3)
+    assert ids(shared.look(patience=20)) == [three, two, fast]
+
+
 def test_a_deleted_row_is_gone_when_a_page_is_opened(save):
     kept, deleted = save(1), save(2)
     shared = Snapshot()
@@ -255,16 +269,19 @@ def check_download(csv, db):
     assert np.allclose(frame[[f"p{i}" for i in range(10)]], table["probabilities"].tolist())
 
 
-@pytest.mark.parametrize("rows", [0, 4, 5])
-def test_pandas_reads_the_parts_of_the_download_back_with_the_drawings(save, monkeypatch, db, rows):
+@pytest.mark.parametrize(("rows", "most", "parts"), [(0, None, 1), (4, None, 3), (5, None, 4), (5, 1, 6)])
+def test_pandas_reads_the_parts_of_the_download_back_with_the_drawings(save, monkeypatch, db, rows, most, parts):
+    """Two rows a part, and only one where that one's drawing has as many bytes as a part may have."""
     monkeypatch.setattr(export, "ROWS", 2)
+    monkeypatch.setattr(export, "BYTES", most or export.BYTES)
     for i in range(rows):
         save(i // 2, digit=i, label=3 if i % 2 else None, png=drawing(x=20 + 10 * i))
     text, last, n = export.csv_part()
+    read = 1
     while last:
         more, last, m = export.csv_part(last)
-        text, n = text + more, n + m
-    assert n == rows
+        text, n, read = text + more, n + m, read + 1
+    assert (n, read) == (rows, parts)
     if rows:
         check_download(io.StringIO(text), db)
 
@@ -483,13 +500,30 @@ def test_the_server_refuses_a_label_for_a_foreign_drawing_whatever_the_browser_s
 
 
 def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
-    picked = type("State", (dict,), {"__setattr__": dict.__setitem__})(press={"row": 1, "label": "Look"})
+    picked = type("State", (dict,), {"__setattr__": dict.__setitem__, "__getattr__": dict.__getitem__})(
+        press={"row": 1, "label": "Look"}, before={"row": 1, "label": "Look"}, ages_ago={"row": 0, "label": "Look"}
+    )
     monkeypatch.setattr(history.st, "session_state", picked)
-    history.pick("press", pa.chunked_array([["a"], ["b", "c"]]))
+    picked.history_ids = {"before": pa.chunked_array([["a", "c"]]), "press": pa.chunked_array([["a"], ["b", "c"]])}
+    history.pick("press")
     assert picked["history_pick"] == "b"
     picked["press"]["row"] = 3
-    history.pick("press", pa.chunked_array([["a"], ["b", "c"]]))
+    history.pick("press")
     assert picked["history_pick"] == "b"
+    history.pick("ages_ago")
+    assert picked["history_pick"] == "b"
+    history.pick("before")
+    assert picked["history_pick"] == "c"
+
+
+def test_a_session_holds_the_ids_of_no_more_tables_than_a_press_may_come_from(save, open_page):
+    one = save(1)
+    at = open_page()
+    for _ in range(history.TABLES + 1):
+        at.run()
+    kept = at.session_state.history_ids
+    assert list(kept)[-1] == f"history-look-{at.session_state.history_sent}"
+    assert [table.to_pylist() for table in kept.values()] == [[one]] * history.TABLES
 
 
 def test_visitors_with_the_same_filter_share_its_rows(save):
