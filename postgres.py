@@ -39,7 +39,7 @@ ADVICE = {  # SQLSTATE, or words of libpq's where there is none -> what to do
     "57014": "the server is too slow or the table is locked: look at its load and at pg_stat_activity",
     "password authentication failed": "correct POSTGRES_USER and POSTGRES_PASSWORD in .env",
     "no password supplied": "POSTGRES_PASSWORD is empty: set it in .env (start from .env.example)",
-    "could not translate host name": "correct POSTGRES_HOST in .env",
+    "could not translate host name": "start the database there, or correct POSTGRES_HOST in .env",
     "Connection refused": "start PostgreSQL there, or correct POSTGRES_HOST and POSTGRES_PORT in .env",
     "No such file or directory": "start PostgreSQL there, or correct POSTGRES_HOST in .env",
     "certificate verify failed": "set PGSSLROOTCERT to the file of the authority that signed the server's certificate",

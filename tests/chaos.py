@@ -355,7 +355,7 @@ def containers():
         target.deployment.up()
         yield target
     finally:
-        target.compose("down", "--volumes")
+        target.remove()
 
 
 def main():

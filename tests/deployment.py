@@ -40,6 +40,10 @@ class Deployment:
     def up(self):
         self.compose("up", "--detach", "--wait", "--wait-timeout", "180")
 
+    def remove(self):
+        """Leave nothing behind: no container, no data, no image."""
+        self.compose("down", "--volumes", "--rmi", "local")
+
     def sql(self, query):
         return self.compose("exec", "-T", "db", "psql", "-U", "digits", "-d", "digits", "-Atc", query)
 

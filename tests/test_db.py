@@ -292,7 +292,9 @@ def test_a_name_is_looked_up_where_it_holds_up_nobody(db, monkeypatch):
 @pytest.mark.parametrize("name", ["nobody.invalid", "a..b", "x" * 70])
 def test_a_name_that_nobody_knows_says_what_to_correct(db, monkeypatch, name):
     connect_to(monkeypatch, HOST=name)
-    with pytest.raises(db.DatabaseError, match="could not translate host name.*: correct POSTGRES_HOST"):
+    with pytest.raises(
+        db.DatabaseError, match="could not translate host name.*: start the database there, or correct POSTGRES_HOST"
+    ):
         db.create_table()
 
 

@@ -24,7 +24,10 @@ pytestmark = pytest.mark.timeout(1800)  # the first build downloads PyTorch
 def image():
     if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode:
         pytest.fail("docker info fails: start Docker, or let this user use it")
-    Deployment("docker-compose.yml").compose("build")
+    deployment = Deployment("docker-compose.yml")  # its layers are those of all that follow
+    deployment.compose("build")
+    yield
+    deployment.remove()
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +35,17 @@ def plain():
     deployment = Deployment("docker-compose.yml")
     deployment.up()
     yield deployment
-    deployment.compose("down", "--volumes")
+    deployment.remove()
 
 
 @pytest.fixture(scope="module")
 def tls(plain):
     plain.compose("down", "--volumes")
-    deployment = Deployment("docker-compose.yml", "docker-compose.tls.yml", DOMAIN="localhost", APP_PROCESSES="3")
+    deployment = Deployment("docker-compose.yml", "docker-compose.tls.yml", DOMAIN="Localhost", APP_PROCESSES="3")
     deployment.url = "https://localhost"
     deployment.up()
     yield deployment
-    deployment.compose("down", "--volumes")
+    deployment.remove()
 
 
 def visit(chromium, deployment):
@@ -74,9 +77,14 @@ def test_a_prediction_and_a_label_outlive_down_and_up(plain, chromium):
         visitor.draw(ONE)
         wait_for(lambda: plain.rows() == (2, 1))
     before = plain.sql("SELECT * FROM predictions ORDER BY id")
+    (database,) = plain.containers("db")
+    plain.compose("stop", "db")
+    ended = subprocess.run(["docker", "inspect", "-f", "{{.State.ExitCode}}", database], capture_output=True, text=True)
+    assert ended.stdout.strip() == "0" and "database system is shut down" in plain.compose("logs", "db")
     plain.compose("down")
     plain.up()
     assert plain.sql("SELECT * FROM predictions ORDER BY id") == before
+    assert "not properly shut down" not in plain.compose("logs", "db")
     with visit(chromium, plain) as visitor:
         draw_and_label(visitor, ONE)
         assert not visitor.complaints
@@ -153,8 +161,9 @@ def test_caddy_closes_what_visitors_have_no_business_with(tls, chromium):
     page = visit(chromium, tls).page
     assert page.request.get("https://localhost/_stcore/metrics").status == 404
     assert page.request.put("https://localhost/_stcore/upload_file/a/b", data=b"x" * 2_000_000).status == 405
-    foreign = {"Origin": "https://evil.example", "Connection": "Upgrade", "Upgrade": "websocket"}
-    assert page.request.get("https://localhost/_stcore/stream", headers=foreign).status == 403
+    for origin in ("https://evil.example", "http://localhost", "https://localhost.evil.example"):
+        foreign = {"Origin": origin, "Connection": "Upgrade", "Upgrade": "websocket"}
+        assert page.request.get("https://localhost/_stcore/stream", headers=foreign).status == 403
     headers = page.request.get("https://localhost/").headers
     assert "frame-ancestors 'self'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
