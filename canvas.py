@@ -27,6 +27,12 @@ streamlit_drawable_canvas.out = st.components.v2.component(
 # label pressed within them missed the stroke. Its toolbar's first button sends at once: this presses it when the pen
 # is lifted. Should that ever come too early, or the button be gone, the component still sends by itself.
 #
+# The component ends a stroke only when no finger is left on the whole screen, knows nothing of a touch that the system
+# takes away, and lets go of the pen when another button of the mouse is released: what was drawn then stayed on the
+# canvas unread, and the next stroke wiped it out. It is told of the end of each stroke, and of no other button.
+#
+# Once a button has ended the drawing, nothing more can be drawn on it, and if the next canvas is late it fades.
+#
 # The answer and the notice are made anew for every stroke, and a screen reader tells what changes inside of a region
 # that was there before: their containers stay, so these are made such regions before the first stroke ends.
 #
@@ -39,15 +45,31 @@ export default function ({ parentElement }) {
   const on = (names, what) => names.forEach((name) =>
     window.addEventListener(name, what, { capture: true, signal: listeners.signal }));
   let drawing = null;
+  on(["mousedown", "mouseup"], (event) => { if (drawing && event.button) event.stopImmediatePropagation(); });
+  on(["touchend", "touchcancel"], (event) => {
+    const lifted = event.type === "touchend" && (!event.touches.length || event.targetTouches.length);
+    if (lifted || !event.target.closest?.("[class*=st-key-canvas-]")) return;
+    event.stopImmediatePropagation();
+    const changedTouches = [...event.changedTouches];
+    event.target.dispatchEvent(new TouchEvent("touchend", { bubbles: true, cancelable: true, changedTouches }));
+  });
   on(["mousedown", "touchstart"], (event) => {
-    drawing = event.target.closest?.("[class*=st-key-canvas-]");
+    if (event.button) return;
+    drawing = event.target.closest?.("[class*=st-key-canvas-]") ?? drawing;
     for (const region of document.querySelectorAll(".st-key-answer_confidence, .st-key-notice")) region.role = "status";
   });
   on(["mouseup", "touchend"], (event) => {
-    if (!drawing || event.touches?.length) return;
+    if (!drawing || event.button || event.touches?.length) return;
     // Once the component has taken the stroke in.
     setTimeout((canvas) => canvas.querySelector('[aria-label^="Update the app"]')?.click(), 0, drawing);
     drawing = null;
+  });
+  on(["click"], (event) => {
+    if (!event.target.closest?.(".st-key-true_label button, .st-key-correct button, .st-key-clear button")) return;
+    for (const canvas of document.querySelectorAll("[class*=st-key-canvas-]")) {
+      canvas.classList.add("ended");
+      setTimeout(() => canvas.classList.remove("ended"), 5000);  // the press was in vain
+    }
   });
   on(["keydown"], (event) => {
     const elsewhere = document.querySelector("[role=dialog]") || event.target.closest?.(".st-key-history");
