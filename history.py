@@ -66,7 +66,7 @@ def show_table(own_ids, put_label) -> None:
         table.select(COLUMNS),
         key="history_table",
         lazy=True,
-        height=min(len(table), 10) * 40 + 37,
+        height=max(1, min(len(table), 10)) * 40 + 37,
         row_height=40,
         hide_index=True,
         placeholder="",
