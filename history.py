@@ -27,6 +27,28 @@ SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
 TABLES = 4  # that were sent to a visitor last: on these a press finds its row
 PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
+# A button in Streamlit's table hears the mouse alone. On Enter or the space bar, this presses with it where the button
+# is: near the left of the second column, which begins after the 60 pixels of the first, and is 64 wide or wider.
+PRESS = """
+export default function ({ parentElement }) {
+  parentElement.stop?.();  // Streamlit calls this again when it sends the component again
+  const press = (event) => {
+    const row = event.target.id?.match(/^glide-cell-1-(\\d+)$/)?.[1];
+    const table = event.target.closest?.(".st-key-history [data-testid=stDataFrame]");
+    if (!row || !table || (event.key !== "Enter" && event.key !== " ")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const { left, top } = table.getBoundingClientRect(), rows = table.querySelector(".dvn-scroller");
+    const at = { clientX: left + 98 - rows.scrollLeft, clientY: top + 37 + 40 * row + 20 - rows.scrollTop };
+    const how = { ...at, bubbles: true, cancelable: true, buttons: 1, isPrimary: true, pointerType: "mouse" };
+    for (const name of ["pointermove", "mousemove", "pointerdown", "mousedown", "pointerup", "mouseup", "click"])
+      rows.dispatchEvent(new (name.startsWith("pointer") ? PointerEvent : MouseEvent)(name, how));
+  };
+  window.addEventListener("keydown", press, true);
+  parentElement.stop = () => window.removeEventListener("keydown", press, true);
+  return parentElement.stop;
+}
+"""
 # Not in Streamlit's caches: any browser may have those cleared, and a reader's thread would stay, with its whole table.
 SNAPSHOT = Snapshot()
 
@@ -39,7 +61,13 @@ def show_history(own_ids, put_label) -> None:
     """
     SNAPSHOT.look(patience=1, check=True)
     show_table(own_ids, put_label)
+    get_presser()(key="history_press", height=1)
     watch("history", SNAPSHOT, seconds=3)
+
+
+@st.cache_resource(show_spinner=False)
+def get_presser():
+    return st.components.v2.component("press", js=PRESS)
 
 
 @st.fragment(key="history")

@@ -303,6 +303,26 @@ def test_a_visitor_who_draws_faster_than_drawings_can_be_kept_is_told_so(page, d
     assert rows(db) == []
 
 
+def test_what_is_no_digit_cannot_be_accepted(page, db):
+    zigzag = [(40 + 200 * (i % 2), 40 + 16 * i) for i in range(13)]
+    draw(page, zigzag, [(y, x) for x, y in zigzag])
+    assert "Not a digit?" in html(page)
+    press(page, "Accept the answer")  # as the key Y does
+    landed(page)
+    assert [label for _, label in rows(db)] == [None]
+
+
+def test_a_doubtful_answer_names_the_runner_up_and_none_is_called_certain():
+    import answer
+    from model import Prediction
+
+    p = [0.05, 0.3, 0.05, 0.04, 0.04, 0.04, 0.04, 0.35, 0.04, 0.04]
+    said = answer.confidence(Prediction(7, 0.35, tuple(p), 0.01))
+    assert "Not sure. It could also be a 1 (30.0 %)." in said
+    assert (answer.percent(1.0), answer.percent(0.0)) == ("> 99.9 %", "< 0.1 %")
+    assert "best" not in answer.bars(Prediction(7, 0.1, tuple(p), 0.9))
+
+
 def test_a_lost_drawing_is_said_until_the_next_is_drawn_which_is_saved_and_said_so(page, db, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(db, "MAX_DRAWING_BYTES", 100)

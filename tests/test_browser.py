@@ -2,10 +2,12 @@
 
 import io
 import math
+import os
 import re
 from pathlib import Path
 
 import numpy as np
+import psycopg2
 import pytest
 from browser import CANVAS, Visitor, placed
 from PIL import Image
@@ -414,6 +416,16 @@ def test_a_scribble_is_not_called_a_digit_and_still_takes_a_label(visit, db):
     visitor.label(8)
     saved(visitor, 8)
     assert [label for _, label in rows(db)] == [8]
+
+
+def test_what_had_to_wait_is_said_to_be_saved_without_a_touch(visit, db):
+    visitor = visit()
+    locker = psycopg2.connect(host=os.environ["POSTGRES_HOST"], user="postgres", dbname="postgres")
+    locker.cursor().execute("LOCK TABLE predictions IN SHARE MODE")  # for writers: the page goes on reading
+    visitor.draw(placed(DIGITS[7]))
+    expect(visitor.at("notice")).to_contain_text("Saving …")
+    locker.close()
+    saved(visitor)
 
 
 @pytest.mark.parametrize("size", [(360, 740), (390, 844)])

@@ -1,5 +1,6 @@
 """db.py, postgres.py and embedded.py on a real server."""
 
+import io
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import psycopg2
 import pytest
+from PIL import Image
 
 import postgres
 
@@ -224,11 +226,13 @@ def test_an_older_write_that_arrives_late_does_not_undo_a_newer_one(db, predicti
     drawing_id, early = uuid.uuid4(), db._now()
     db.save_prediction(drawing_id, **prediction | {"digit": 2})
     db.save_label(drawing_id, 2)
+    before = row(db, drawing_id)
     with monkeypatch.context() as patch:
         patch.setattr(db, "_now", lambda: early)
         db.save_prediction(drawing_id, **prediction | {"digit": 1})
         db.save_label(drawing_id, 1)
     assert row(db, drawing_id)[["predicted_digit", "true_label"]].tolist() == [2, 2]
+    assert row(db, drawing_id).equals(before)
 
 
 def test_the_time_of_a_write_follows_the_clock_and_never_steps_back(monkeypatch):
@@ -469,6 +473,14 @@ def test_a_folder_of_any_name_works(folder, embedded_db, monkeypatch, name):
     monkeypatch.setenv("PGDATA_DIR", str(folder / name))
     embedded_db.create_table()
     assert len(embedded_db.fetch_predictions()) == 0
+    import embedded
+
+    sockets = embedded._socket_folder(folder / ("long" * 30))  # in /tmp, where all may write
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    assert postgres.reads.run("SHOW listen_addresses")[2] == [("",)]
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="belongs to somebody else"):
+        patch.setattr(embedded, "_server_user", lambda: SimpleNamespace(pw_uid=12345, pw_gid=12345))
+        embedded._socket_folder(folder / ("long" * 30))
 
 
 def test_what_libpq_reads_from_the_environment_does_not_lead_away_from_the_embedded_server(embedded_db, monkeypatch):
@@ -499,3 +511,39 @@ def test_a_missing_embedded_package_is_said_with_what_to_set(embedded_db, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(embedded_db.DatabaseError, match="set POSTGRES_HOST in .env"):
         embedded_db.create_table()
+
+
+def test_the_size_of_the_table_counts_its_drawings(db, prediction):
+    before = db.table_bytes()
+    db.save_prediction(uuid.uuid4(), **prediction | {"drawing": b"\x89PNG" + os.urandom(200_000)})
+    assert db.table_bytes() - before >= 200_000  # they lie beside the rows, where pg_relation_size does not look
+
+
+def test_each_view_of_the_page_has_its_index(db):
+    _, _, rows = postgres.reads.run("SELECT indexname FROM pg_indexes WHERE tablename = 'predictions'")
+    views = {"predictions_newest", "predictions_changed", "predictions_labelled"}
+    assert {name for (name,) in rows} == {"predictions_pkey"} | views
+
+
+def test_who_finds_all_connections_taken_waits_no_longer_than_a_statement_may_take(db):
+    pool = postgres.Pool(1, 0.1)
+    with pool.turns, pytest.raises(db.DatabaseError, match="busy"):
+        pool.run("SELECT 1")
+
+
+def test_hours_are_those_of_utc_whatever_zone_the_server_is_in(db, prediction, monkeypatch):
+    monkeypatch.setenv("PGTZ", "Asia/Kolkata")
+    postgres.disconnect()
+    db.save_prediction(uuid.uuid4(), **prediction)
+    assert db.fetch_hours() == [(prediction["created_at"].replace(minute=0, second=0), 1, 0, 0)]
+
+
+def test_no_message_holds_the_password(monkeypatch):
+    monkeypatch.setenv("POSTGRES_PASSWORD", "planted")
+    said = postgres._explain(psycopg2.OperationalError('invalid connection option "host=h password=planted"'))
+    assert "planted" not in said and "***" in said
+
+
+def test_a_picture_of_many_pixels_gets_no_thumbnail(db):
+    Image.new("1", (2001, 2001)).save(picture := io.BytesIO(), format="PNG")
+    assert db.thumbnail(picture.getvalue()) is None

@@ -188,6 +188,30 @@ def test_a_deleted_row_is_gone_even_if_as_many_were_added(save):
     assert ids(shared.look(patience=20, check=True)) == [added]
 
 
+def test_a_label_taken_back_by_hand_is_gone_when_a_page_is_opened(save):
+    save(1, label=7)
+    shared = Snapshot()
+    assert shared.look(patience=20).counts == (1, 1, 1)
+    postgres.writes.run("UPDATE predictions SET true_label = NULL, labelled_at = NULL")
+    assert shared.look(patience=20, check=True).counts == (1, 0, 0)
+
+
+def test_more_news_than_a_page_is_not_cut_off(save, monkeypatch):
+    monkeypatch.setattr(snapshot, "PAGE", 4)
+    shared = Snapshot()
+    shared.look(patience=20)
+    added = [save(i) for i in range(10)]
+    assert ids(shared.look(patience=20)) == added[::-1]
+
+
+def test_the_copy_is_never_in_many_pieces():
+    one = to_arrow([(str(uuid.uuid4()), NOON, NOON, 7, 0.9, 0.0, None, None)])
+    shared = Snapshot()
+    for _ in range(200):
+        shared._show(pa.concat_tables([shared.view.table, one]), True)
+    assert shared.view.table["id"].num_chunks <= 65 and len(shared.view.table) == 200
+
+
 def test_older_rows_follow_page_by_page_and_none_is_missed_or_doubled(db, save, monkeypatch):
     monkeypatch.setattr(snapshot, "PAGE", 4)
     monkeypatch.setattr(snapshot, "FIRST_PAGE", 2)
@@ -266,6 +290,11 @@ def check_download(csv, db):
     assert frame["created_at"].tolist() == table["created_at"].tolist()
     assert frame["true_label"].equals(table["true_label"])
     assert [base64.b64decode(text) for text in frame["drawing_png_base64"]] == table["drawing"].tolist()
+    for name in ("predicted_digit", "confidence", "not_a_digit", "model_version"):
+        assert frame[name].tolist() == table[name].tolist()
+    for name in ("updated_at", "labelled_at"):
+        times = pd.to_datetime(frame[name], format="ISO8601", utc=True).astype(table[name].dtype)
+        assert times.equals(table[name])
     assert np.allclose(frame[[f"p{i}" for i in range(10)]], table["probabilities"].tolist())
 
 
@@ -291,6 +320,16 @@ def test_a_download_that_goes_on_from_nonsense_is_refused(save, last):
     save(1)
     with pytest.raises((ValueError, postgres.DatabaseError)):
         export.csv_part(last)
+
+
+@pytest.mark.parametrize(("last", "trouble"), [(None, postgres.DatabaseError("away")), ("x", None)])
+def test_a_download_that_cannot_go_on_says_so(monkeypatch, last, trouble):
+    state = type("State", (dict,), {"__setattr__": dict.__setitem__})({export.KEY: {"next": {"part": 0, "last": last}}})
+    monkeypatch.setattr(export.st, "session_state", state)
+    monkeypatch.setattr("db.fetch_export", lambda *_: (_ for _ in ()).throw(trouble))
+    export.answer_browser()
+    said = "The database cannot be read right now. Please try again later."
+    assert state["history_csv_answer"] == {"part": 0, "problem": said}
 
 
 # --- the views ---------------------------------------------------------------------------------------------------
@@ -399,6 +438,7 @@ def test_what_the_page_turned_away_is_no_digit_in_the_table_either(open_page, sa
     [
         ("12:02", [2]),
         ("2026-03-04", [4, 3, 2, 1]),
+        ("2026", [4, 3, 2, 1]),
         ("wednesday march", [4, 3, 2, 1]),
         ("4", [3]),
         ("wrong", [3]),
@@ -452,6 +492,7 @@ def test_a_closer_look_shows_both_pictures_and_all_probabilities(open_page, save
     assert "what the network saw" in figures
     assert any("7: 75.0 %" in h.value for h in at.get("html"))
     assert not at.exception
+    assert not at.run().markdown  # closed, it stays closed when there is news
 
 
 def test_a_closer_look_at_what_is_no_digit_calls_it_none(open_page, db, prediction):
@@ -499,6 +540,27 @@ def test_the_server_refuses_a_label_for_a_foreign_drawing_whatever_the_browser_s
     assert written == [("own", 3)]
 
 
+def test_times_are_the_visitors_in_the_search_and_in_the_closer_look(open_page, save, monkeypatch):
+    monkeypatch.setattr(history, "time_zone", lambda: "Asia/Tokyo")
+    picked = save(1)
+    at = open_page()
+    at.text_input(key="history_search").set_value("21:01").run()
+    assert len(shown(at)) == 1
+    at.session_state["history_pick"] = picked
+    at.run()
+    assert any("04 Mar 2026, 21:01:00 JST" in caption.value for caption in at.caption)
+
+
+def test_a_table_that_changed_has_other_buttons(open_page, save):
+    """A press names a row by its place: one on the older table must not pick from the newer one."""
+    save(1)
+    at = open_page()
+    before = dict(at.dataframe[0].proto.button_click_widgets)
+    save(2)
+    until(lambda: len(shown(at.run())) == 2)
+    assert dict(at.dataframe[0].proto.button_click_widgets) != before
+
+
 def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
     picked = type("State", (dict,), {"__setattr__": dict.__setitem__, "__getattr__": dict.__getitem__})(
         press={"row": 1, "label": "Look"}, before={"row": 1, "label": "Look"}, ages_ago={"row": 0, "label": "Look"}
@@ -532,6 +594,9 @@ def test_visitors_with_the_same_filter_share_its_rows(save):
     mistakes = history.filtered(view, snapshot.WRONG, None, None)
     assert len(mistakes) == 1 and mistakes is history.filtered(view, snapshot.WRONG, None, None)
     assert history.filtered(view, None, None, None) is view.table
+    for digit in range(10):
+        history.filtered(view, None, str(digit), None)
+    assert len(view.parts) <= history.PARTS
 
 
 # --- in the browser ----------------------------------------------------------------------------------------------
@@ -635,6 +700,32 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         dialog = look(stranger)
         expect(dialog).to_contain_text("labelled 3")
         expect(dialog.get_by_role("radio")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("width", "key"), [(1280, "Enter"), (390, "Space")])
+def test_a_row_is_picked_with_the_keyboard_alone(chromium, url, save, width, key):
+    for minute in range(20):
+        save(minute, digit=minute % 10)
+    with Visitor(chromium, url, viewport={"width": width, "height": 1300}) as visitor:
+        expect(visitor.at("history")).to_contain_text("20 drawings")
+        keyboard = visitor.page.keyboard
+        visitor.at("history").get_by_placeholder("Date").focus()
+        focused = "document.activeElement.id"
+        for _ in range(12):
+            keyboard.press("Tab")
+            visitor.page.wait_for_timeout(200)  # the table hands the focus on to a cell
+            if visitor.page.evaluate(focused) == "glide-cell-0-0":
+                break
+        keyboard.press("ArrowRight")
+        for row in range(14):  # further down than is seen at first
+            expect(visitor.page.locator(f"#glide-cell-1-{row}")).to_be_focused()
+            keyboard.press("ArrowDown")
+        visitor.page.wait_for_timeout(300)  # the table scrolls there
+        keyboard.press(key)
+        dialog = visitor.page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Read as 5")  # the fifteenth newest
+        keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
 
 
 def test_a_key_pressed_in_the_closer_look_or_the_table_does_not_label_what_is_on_the_canvas(chromium, url, db):

@@ -110,7 +110,7 @@ def test_the_last_figures_stay_while_the_database_is_away(fill, open_page, monke
 
 
 def test_the_database_counts_what_was_read_right_and_wrong(fill, open_page):
-    fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 1), (10, 4, 9, 0.6, 30), (25, 1, None, 0.99, 30))
+    fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 1), (10, 4, 9, 0.6, 30), (25, 1, None, 0.99, 40))
     at = open_page()
     assert [metric.value for metric in at.metric] == ["125", "100", "90.0 %"]
     assert "between 82.6 % and 94.5 %" in texts(at)
@@ -125,8 +125,35 @@ def test_the_database_counts_what_was_read_right_and_wrong(fill, open_page):
     assert drawn["Reliability: is 90 % right nine times in ten?"][1].endswith(
         "at 60%, 0% right of 10; at 70%, 100% right of 30; at 90%, 100% right of 60."
     )
+    assert "Mean distance to it: 21.00 %" in texts(at)  # 60 % too high, 30 % too low, 10 % too low
     assert "from 100%" in drawn["Accuracy by hour, with its 95 % interval"][1]
     assert "125 in all" in drawn["Drawings by hour"][1]
+    version = insights.COUNTER.version
+    insights.COUNTER.look(patience=20)
+    assert insights.COUNTER.version == version  # nothing new: no visitor is sent the charts again
+
+
+def test_the_hours_are_the_visitors(fill, open_page, monkeypatch):
+    monkeypatch.setattr(insights, "time_zone", lambda: "Asia/Tokyo")
+    fill((2, 7, None, 0.9, 0), (5, 7, None, 0.9, 4))  # 16 h in UTC is 1 h of the next day there
+    assert "most on 05 Mar 2026" in charts(open_page())["Drawings by hour"][1]
+
+
+def test_a_certainty_is_counted_with_the_last_tenth(db, fill):
+    fill((1, 7, 7, 1.0, 0), (1, 7, 7, 0.95, 0))
+    assert [(row[2], row[3]) for row in db.fetch_answers()] == [(10, 2)]
+
+
+def test_the_share_of_a_cell_is_of_its_true_digit_and_the_worst_mistakes_come_first(monkeypatch):
+    drawn, said = [], []
+    monkeypatch.setattr(insights, "show_chart", lambda chart, *_, **__: drawn.append(chart))
+    monkeypatch.setattr(insights.st, "caption", said.append)
+    cells = [(7, 7, 10, 12, 12.0), (7, 1, 10, 4, 4.0), (1, 1, 10, 40, 40.0)]
+    cells += [(2, 3, 10, 1, 1.0), (3, 2, 10, 2, 2.0), (4, 9, 10, 3, 3.0)]
+    insights.show_confusion(pd.DataFrame(cells, columns=["true", "read", "bin", "n", "confidence"]), 62)
+    table = drawn[0].layer[0].data if drawn[0].data is insights.alt.Undefined else drawn[0].data
+    assert table.set_index(["true", "read"])["share"][7].to_dict() == {1: 0.25, 7: 0.75}
+    assert "7 read as 1 (4×), 4 read as 9 (3×), 3 read as 2 (2×)." in said[0]
 
 
 def test_what_was_turned_away_was_not_read_right_even_if_the_best_guess_was(fill, open_page):

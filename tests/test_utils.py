@@ -142,9 +142,9 @@ def test_a_png_that_claims_huge_dimensions_is_refused_before_it_is_decoded(monke
 
     monkeypatch.setattr(Image.Image, "load", decoded)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded)
-    for side in (13_000, 60_000):
+    for size in ((13_000, 13_000), (60_000, 60_000), (60_000, 28), (28, 60_000)):
         with pytest.raises(DrawingError, match="pixels"):
-            decode_drawing(png(side, side))
+            decode_drawing(png(*size))
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,12 @@ def test_a_png_that_claims_huge_dimensions_is_refused_before_it_is_decoded(monke
 def test_bytes_that_are_no_png_are_refused_in_words(data):
     with pytest.raises(DrawingError, match="PNG"):
         decode_drawing(data)
+
+
+def test_more_bytes_than_a_drawing_has_are_refused_before_they_are_read(monkeypatch):
+    monkeypatch.setattr(utils, "MAX_PNG_BYTES", 100)
+    with pytest.raises(DrawingError, match="at most 100 bytes"):
+        decode_drawing(encode_png(np.zeros((280, 280), np.uint8)))
 
 
 def test_another_image_format_is_refused():
