@@ -53,7 +53,7 @@ def show_insights() -> None:
 def show_figures() -> None:
     if "insights_seen" not in st.session_state:  # as the page opens: four charts would hold up what comes above them
         st.session_state.insights_seen = None  # there is news: the first tick from down here brings all of it
-        st.subheader("Insights", anchor=False)
+        st.header("Insights", anchor=False)
         st.caption("Counting …")
         return
     figures = begin("insights", COUNTER, max_age=5)

@@ -176,7 +176,7 @@ def begin(section: str, reader: Reader, max_age: float):
     reader.look(max_age)
     # Noted before the view is taken: at worst the same is sent once more.
     st.session_state[f"{section}_seen"] = (reader.version, reader.problem)
-    st.subheader(section.capitalize(), anchor=False)
+    st.header(section.capitalize(), anchor=False)
     if reader.problem:
         st.info(reader.problem, icon=":material/cloud_off:")
     return reader.view

@@ -497,6 +497,8 @@ def test_a_screen_reader_finds_the_canvas_the_answer_and_every_button_and_the_fo
             assert told in region.text_content()
         if digit == 7:
             visitor.clear()
+    levels = visitor.page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(heading => heading.tagName)")
+    assert levels[:3] == ["H1", "H2", "H2"]  # none is left out on the way down
     said = visitor.at("drawing").aria_snapshot()
     for part in ["Canvas: draw a digit here", "status:", 'img "What the network saw"', "Probability of each digit. 0"]:
         assert part in said
