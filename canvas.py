@@ -59,7 +59,7 @@ export default function ({ parentElement }) {
     for (const region of document.querySelectorAll(".st-key-answer_confidence, .st-key-notice")) region.role = "status";
   });
   on(["mouseup", "touchend"], (event) => {
-    if (!drawing || event.button || event.touches?.length) return;
+    if (!drawing || event.touches?.length) return;
     // Once the component has taken the stroke in.
     setTimeout((canvas) => canvas.querySelector('[aria-label^="Update the app"]')?.click(), 0, drawing);
     drawing = null;

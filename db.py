@@ -210,7 +210,7 @@ def fetch_page(before=None, limit=1000, pictures=True):
     return _run(postgres.reads, PAGE, _page(before, limit) | {"pictures": pictures})[2]
 
 
-def fetch_export(before=None, limit=1000, max_bytes=3_000_000):
+def fetch_export(before, limit, max_bytes):
     """Return whole rows as fetch_page does: the columns of EXPORT, the drawing as PNG bytes.
 
     At most `limit` rows, and none after the one whose drawing reaches `max_bytes`: fewer rows may not be the last ones.
