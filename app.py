@@ -7,6 +7,7 @@ import logging
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import answer
 from canvas import canvas_url, decode, send_at_once, show_canvas
 from history import show_history
 from insights import show_insights
-from live import ticked
+from live import answer_also
 from model import DigitNet, ModelError, Prediction, freeze, load_model, predict
 from outbox import Allowance, shared
 from utils import DrawingError, encode_png, preprocess
@@ -120,12 +121,6 @@ def finish_drawing(digit: int | None = None, drawing_id: str | None = None) -> N
     st.rerun("drawing")
 
 
-def answer_stroke() -> None:
-    """The browser puts all changes of a moment into one message, which reruns one fragment: let it be this one."""
-    if ticked():
-        st.rerun("drawing")
-
-
 def accept_answer(drawing_id: str | None = None) -> None:
     drawn = st.session_state.drawn
     if drawn and answer.is_digit(drawn.prediction):
@@ -193,7 +188,7 @@ def show_drawing() -> None:
         state = st.session_state
         with st.container(key="drawing"):
             with st.container(key="canvas"):
-                show_canvas(canvas_key(), on_change=answer_stroke)
+                show_canvas(canvas_key(), on_change=partial(answer_also, "drawing"))
             with st.container(key="clear"):
                 st.button("Clear", on_click=finish_drawing, disabled=not state.drawn)
             right = st.container(key="right")

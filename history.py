@@ -17,7 +17,7 @@ import db
 from answer import bars, is_digit, percent
 from export import show_download
 from insights import share
-from live import AWAY, begin, time_zone, watch
+from live import AWAY, answer_also, begin, time_zone, watch
 from model import Prediction
 from snapshot import NO_DIGIT, WRONG, Snapshot, View
 from utils import DrawingError, decode_drawing, encode_png, preprocess
@@ -121,13 +121,13 @@ def show_table(own_ids, put_label) -> None:
 
 def show_filters(view: View) -> pa.Table:
     """Show the filters and return the rows that pass."""
-    state = st.session_state
+    state, also = st.session_state, {"on_change": answer_also, "args": ("history",)}
     with st.container(horizontal=True, vertical_alignment="center"):
         show = st.segmented_control(
-            "Show", list(SHOW), default="All", required=True, key="history_show", label_visibility="collapsed"
+            "Show", list(SHOW), default="All", required=True, key="history_show", label_visibility="collapsed", **also
         )
         options = [ANY, *range(10), NO_DIGIT.capitalize()]
-        digit = st.selectbox("Digit", options, key="history_digit", width=112, label_visibility="collapsed")
+        digit = st.selectbox("Digit", options, key="history_digit", width=112, label_visibility="collapsed", **also)
         text = st.text_input(
             "Search",
             key="history_search",
@@ -137,6 +137,7 @@ def show_filters(view: View) -> pa.Table:
             help="Every word must be in its number, day and time or digits, or be right, wrong, unlabelled, no digit.",
             label_visibility="collapsed",
             width="stretch",
+            **also,
         )
         pair = state.get("history_pair")
         if pair:
@@ -195,12 +196,14 @@ def search(table: pa.Table, text: str, zone: str) -> pa.Table:
 
 def show_all_pairs() -> None:
     st.session_state.history_pair = None
+    answer_also("history")
 
 
 def pick(key: str) -> None:
     row, ids = st.session_state[key]["row"], st.session_state.history_ids.get(key, ())
     if row < len(ids):
         st.session_state.history_pick = ids[row].as_py()
+        answer_also("history")
 
 
 # --- one drawing -------------------------------------------------------------------------------------------------
@@ -250,6 +253,7 @@ def relabel(key: str, drawing_id: str, own_ids, put_label) -> None:
     digit = st.session_state[key]
     if drawing_id in own_ids and digit is not None:
         put_label(drawing_id, digit)
+        answer_also("history", history_pick=drawing_id)  # a dialog cannot be rerun by name
 
 
 def pictures(png: bytes, alternative: str) -> str:

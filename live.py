@@ -153,10 +153,16 @@ def get_ticker():
     return st.components.v2.component("tick", js=TICK)
 
 
-def ticked() -> bool:
-    """Whether the message that is being answered also asks for news of a section, or for a part of the download."""
+def answer_also(fragment: str, **state) -> None:
+    """For the callbacks of widgets in `fragment`: have it rerun, with this session state, where another one would be.
+
+    The browser puts all changes of a moment into one message, which reruns the fragment of the first change alone. That
+    may have been a question for news, or for a part of the download.
+    """
     asked = [st.session_state.get(key) for key in ("history_tick", "insights_tick", "history_csv")]
-    return any(value and (value.get("tick") or value.get("next")) for value in asked)
+    if any(value and (value.get("tick") or value.get("next")) for value in asked):
+        st.session_state.update(state)
+        st.rerun(fragment)
 
 
 @st.fragment

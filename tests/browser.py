@@ -86,6 +86,31 @@ def placed(strokes, left=40, top=40, size=200):
     return [[(left + size * x, top + size * y) for x, y in dense(stroke)] for stroke in strokes]
 
 
+def ask_for_news_with_all(asked, page):
+    """Have all that a visitor changes reach the app in one message with the last question for news, noted in `asked`.
+
+    Streamlit's page sends what changes at one moment so, and has the fragment of the first change rerun alone.
+    """
+
+    def route(socket):
+        server = socket.connect_to_server()
+
+        def pass_on(message):
+            request = BackMsg.FromString(message)
+            rerun = request.rerun_script
+            news = [state for state in rerun.widget_states.widgets if state.json_trigger_value]
+            if news:
+                asked.append((rerun.fragment_id, news))
+            elif rerun.fragment_id and not rerun.is_auto_rerun and asked:
+                rerun.fragment_id, news = asked[-1]
+                rerun.widget_states.widgets.extend(news)
+            server.send(request.SerializeToString())
+
+        socket.on_message(pass_on)
+
+    page.route_web_socket(re.compile("/_stcore/stream"), route)
+
+
 class Visitor:
     """One person with the page open. Points are in the canvas's own pixels, 0 to 280."""
 

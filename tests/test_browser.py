@@ -4,12 +4,13 @@ import io
 import math
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psycopg2
 import pytest
-from browser import CANVAS, Visitor, placed
+from browser import CANVAS, Visitor, ask_for_news_with_all, placed
 from PIL import Image
 from playwright.sync_api import expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -381,27 +382,9 @@ def is_stroke(message):
 
 
 def test_a_stroke_is_answered_even_if_its_message_also_asks_for_news_of_the_history(visit, db):
-    """Streamlit merges what changes at one moment into one message, and reruns the fragment of the first change."""
-    messages = []
-
-    def route(socket):
-        server = socket.connect_to_server()
-
-        def pass_on(message):
-            request = BackMsg.FromString(message)
-            news = [s for s in request.rerun_script.widget_states.widgets if s.json_trigger_value]
-            if news:
-                messages.append((request.rerun_script.fragment_id, news))
-            elif is_stroke(message):
-                request.rerun_script.fragment_id, news = messages[-1]
-                request.rerun_script.widget_states.widgets.extend(news)
-            server.send(request.SerializeToString())
-
-        socket.on_message(pass_on)
-
-    visitor = visit(before=lambda page: page.route_web_socket(re.compile("/_stcore/stream"), route))
-    visitor.page.wait_for_timeout(100)
-    while not messages:
+    asked = []
+    visitor = visit(before=partial(ask_for_news_with_all, asked))
+    while not asked:
         visitor.page.wait_for_timeout(100)
     visitor.draw(placed(DIGITS[7]))
     assert visitor.answer() == 7

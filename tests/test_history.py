@@ -7,13 +7,14 @@ import time
 import uuid
 import zoneinfo
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from browser import CANVAS, Visitor, placed
+from browser import CANVAS, Visitor, ask_for_news_with_all, placed
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image, ImageDraw
@@ -561,8 +562,14 @@ def test_a_table_that_changed_has_other_buttons(open_page, save):
     assert dict(at.dataframe[0].proto.button_click_widgets) != before
 
 
+class State(dict):
+    """In the place of Streamlit's session state."""
+
+    __getattr__, __setattr__ = dict.__getitem__, dict.__setitem__
+
+
 def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
-    picked = type("State", (dict,), {"__setattr__": dict.__setitem__, "__getattr__": dict.__getitem__})(
+    picked = State(
         press={"row": 1, "label": "Look"}, before={"row": 1, "label": "Look"}, ages_ago={"row": 0, "label": "Look"}
     )
     monkeypatch.setattr(history.st, "session_state", picked)
@@ -576,6 +583,15 @@ def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
     assert picked["history_pick"] == "b"
     history.pick("before")
     assert picked["history_pick"] == "c"
+
+
+def test_all_pairs_are_shown_again_even_if_the_message_also_asks_for_news(monkeypatch):
+    state, rerun = State(history_pair=(3, 5), history_tick={"tick": 1}), []
+    monkeypatch.setattr(history.st, "session_state", state)
+    monkeypatch.setattr(history.st, "rerun", rerun.append)
+    history.show_all_pairs()
+    assert state["history_pair"] is None
+    assert rerun == ["history"]
 
 
 def test_a_session_holds_the_ids_of_no_more_tables_than_a_press_may_come_from(save, open_page):
@@ -700,6 +716,40 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         dialog = look(stranger)
         expect(dialog).to_contain_text("labelled 3")
         expect(dialog.get_by_role("radio")).to_have_count(0)
+
+
+def test_the_history_answers_even_if_the_message_also_asks_for_news(chromium, url, db):
+    asked, tall = [], {"viewport": {"width": 1280, "height": 1600}}
+    with Visitor(chromium, url, before=partial(ask_for_news_with_all, asked), **tall) as visitor:
+        history, page = visitor.at("history"), visitor.page
+        visitor.draw(SEVEN)
+        visitor.answer()
+        visitor.clear()
+        expect(history).to_contain_text("1 drawing ·")
+        expect(visitor.at("insights").get_by_test_id("stMetricValue").first).to_have_text("1")
+        before = len(asked)
+        while len(asked) < before + 3:  # until there is no news
+            page.wait_for_timeout(100)
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("not labelled")
+        dialog.get_by_role("radio", name="3", exact=True).click()
+        expect(dialog).to_contain_text("labelled 3: wrong")
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(history).to_contain_text("1 labelled")
+        history.get_by_role("radio", name="Unlabelled").click()
+        expect(history).to_contain_text("None of them matches.")
+        history.get_by_role("radio", name="Mistakes").click()
+        expect(history).not_to_contain_text("None of them matches.")
+        history.get_by_placeholder("Date").fill("right")
+        page.keyboard.press("Enter")
+        expect(history).to_contain_text("None of them matches.")
+        history.get_by_placeholder("Date").fill("")
+        page.keyboard.press("Enter")
+        expect(history).not_to_contain_text("None of them matches.")
+        history.get_by_role("combobox").click()
+        page.get_by_role("option", name="5").click()
+        expect(history).to_contain_text("None of them matches.")
 
 
 @pytest.mark.parametrize(("width", "key"), [(1280, "Enter"), (390, "Space")])
