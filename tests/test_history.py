@@ -627,6 +627,7 @@ def look(visitor, row=0):
     """Press the button of a row."""
     table = visitor.at("history").get_by_test_id("stDataFrame")
     table.scroll_into_view_if_needed()
+    expect(table.locator("tbody tr").nth(row)).to_contain_text("Look")
     visitor.page.wait_for_timeout(300)
     box = table.bounding_box()
     visitor.page.mouse.click(box["x"] + 110, box["y"] + 37 + 40 * row + 20)
@@ -760,12 +761,11 @@ def test_a_row_is_picked_with_the_keyboard_alone(chromium, url, save, width, key
         expect(visitor.at("history")).to_contain_text("20 drawings")
         keyboard = visitor.page.keyboard
         visitor.at("history").get_by_placeholder("Date").focus()
-        focused = "document.activeElement.id"
         for _ in range(12):
             keyboard.press("Tab")
-            visitor.page.wait_for_timeout(200)  # the table hands the focus on to a cell
-            if visitor.page.evaluate(focused) == "glide-cell-0-0":
+            if visitor.page.evaluate("document.activeElement.matches('.st-key-history canvas, .st-key-history td')"):
                 break
+        expect(visitor.page.locator("#glide-cell-0-0")).to_be_focused()  # the table hands the focus on to a cell
         keyboard.press("ArrowRight")
         for row in range(14):  # further down than is seen at first
             expect(visitor.page.locator(f"#glide-cell-1-{row}")).to_be_focused()
