@@ -233,7 +233,7 @@ st.html(
 show_drawing()
 show_unseen()
 with st.container(key="history"):
-    show_history(st.session_state.own_ids, OUTBOX.put_label)
+    show_history(st.session_state.own_ids, OUTBOX)
 with st.container(key="insights"):
     show_insights()
 freeze()

@@ -26,6 +26,7 @@ COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verd
 SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
 TABLES = 4  # that were sent to a visitor last: on these a press finds its row
+LABEL_WAIT = 0.3  # seconds to wait for a label to be in the table before the closer look says that it is not yet
 PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
 # A button in Streamlit's table hears the mouse alone. On Enter or the space bar, this presses with it where the button
 # is: near the left of the second column, which begins after the 60 pixels of the first, and is 64 wide or wider.
@@ -53,14 +54,14 @@ export default function ({ parentElement }) {
 SNAPSHOT = Snapshot()
 
 
-def show_history(own_ids, put_label) -> None:
+def show_history(own_ids, outbox) -> None:
     """Show the history and keep it current.
 
-    own_ids: the ids of this visitor's own drawings, the only ones that can be labelled here; put_label(id, digit) does
-    it. Waits for the database at most 1.5 seconds, and not at all if that is known to be away.
+    own_ids: the ids of this visitor's own drawings, the only ones that can be labelled here, by way of `outbox`. Waits
+    for the database at most 1.5 seconds, and not at all if that is known to be away.
     """
     SNAPSHOT.look(patience=1, check=True)
-    show_table(own_ids, put_label)
+    show_table(own_ids, outbox)
     get_presser()(key="history_press", height=1)
     watch("history", SNAPSHOT, seconds=3)
 
@@ -71,7 +72,7 @@ def get_presser():
 
 
 @st.fragment(key="history")
-def show_table(own_ids, put_label) -> None:
+def show_table(own_ids, outbox) -> None:
     state = st.session_state
     view = begin("history", SNAPSHOT, max_age=1)
     rows, labelled, right = view.counts
@@ -116,7 +117,7 @@ def show_table(own_ids, put_label) -> None:
     if "history_toast" in state:
         st.toast(state.pop("history_toast"), icon=":material/filter_alt:")
     if "history_pick" in state:
-        closer_look(state.pop("history_pick"), own_ids, put_label)
+        closer_look(state.pop("history_pick"), own_ids, outbox)
 
 
 def show_filters(view: View) -> pa.Table:
@@ -209,15 +210,16 @@ def pick(key: str) -> None:
 # --- one drawing -------------------------------------------------------------------------------------------------
 
 
-@st.dialog("A closer look")
-def closer_look(drawing_id, own_ids, put_label) -> None:
+# Closed, it has the drawing's notice look again: a label that was given here may still wait, or be lost.
+@st.dialog("A closer look", on_dismiss=lambda: st.rerun("drawing"))
+def closer_look(drawing_id, own_ids, outbox) -> None:
     """Show one drawing large, what the network saw and said, and let its own visitor say what it is."""
     try:
         if SNAPSHOT.problem:  # not asked: this visitor's answers would wait for it
             raise db.DatabaseError(SNAPSHOT.problem)
         row = db.fetch_drawing(drawing_id)
     except db.DatabaseError:
-        st.info(AWAY, icon=":material/cloud_off:")
+        st.info(unsaved(drawing_id, own_ids, outbox) or AWAY, icon=":material/cloud_off:")
         return
     if row is None:
         st.info("This drawing is no longer in the table.")
@@ -243,17 +245,29 @@ def closer_look(drawing_id, own_ids, put_label) -> None:
             required=label is not None,
             key=key,
             on_change=relabel,
-            args=(key, drawing_id, own_ids, put_label),
+            args=(key, drawing_id, own_ids, outbox),
         )
+        if text := unsaved(drawing_id, own_ids, outbox):
+            st.info(text)
     when = row["created_at"].astimezone(ZoneInfo(time_zone()))
     st.caption(f"Drawn {when:%d %b %Y, %H:%M:%S %Z} · number {drawing_id[:8]} · model {row['model_version']}")
 
 
-def relabel(key: str, drawing_id: str, own_ids, put_label) -> None:
+def relabel(key: str, drawing_id: str, own_ids, outbox) -> None:
     digit = st.session_state[key]
     if drawing_id in own_ids and digit is not None:
-        put_label(drawing_id, digit)
+        outbox.put_label(drawing_id, digit)
+        outbox.wait([drawing_id], LABEL_WAIT)
         answer_also("history", history_pick=drawing_id)  # a dialog cannot be rerun by name
+
+
+def unsaved(drawing_id: str, own_ids, outbox) -> str:
+    """What is to be said of a drawing of one's own that is not in the table as its visitor left it, or nothing."""
+    if drawing_id not in own_ids:
+        return ""
+    if outbox.lost([drawing_id]):
+        return "Its label could not be saved."
+    return (outbox.problem or "Saving …") if outbox.pending([drawing_id]) else ""
 
 
 def pictures(png: bytes, alternative: str) -> str:

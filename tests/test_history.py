@@ -1,17 +1,21 @@
 """The history: the shared copy of the table on a real server, the views, and the page in a real browser."""
 
 import base64
+import contextlib
 import importlib.resources
 import io
+import os
 import time
 import uuid
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psycopg2
 import pyarrow as pa
 import pytest
 from browser import CANVAS, Visitor, ask_for_news_with_all, placed
@@ -339,11 +343,11 @@ def test_a_download_that_cannot_go_on_says_so(monkeypatch, last, trouble):
 def page():
     import streamlit as st
 
-    import db
     from history import show_history
+    from outbox import shared
 
     with st.container(key="history"):
-        show_history(st.session_state.setdefault("own_ids", set()), db.save_label)
+        show_history(st.session_state.setdefault("own_ids", set()), shared())
 
 
 @pytest.fixture
@@ -535,9 +539,10 @@ def test_only_ones_own_drawing_can_be_labelled(open_page, save, db):
 def test_the_server_refuses_a_label_for_a_foreign_drawing_whatever_the_browser_sends(monkeypatch):
     written = []
     monkeypatch.setattr(history.st, "session_state", {"relabel": 3})
-    history.relabel("relabel", "foreign", {"own"}, lambda *label: written.append(label))
+    outbox = SimpleNamespace(put_label=lambda *label: written.append(label), wait=lambda *_: True)
+    history.relabel("relabel", "foreign", {"own"}, outbox)
     assert written == []
-    history.relabel("relabel", "own", {"own"}, lambda *label: written.append(label))
+    history.relabel("relabel", "own", {"own"}, outbox)
     assert written == [("own", 3)]
 
 
@@ -717,6 +722,26 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         dialog = look(stranger)
         expect(dialog).to_contain_text("labelled 3")
         expect(dialog.get_by_role("radio")).to_have_count(0)
+
+
+def test_a_label_of_the_closer_look_that_waits_is_said_to_wait(chromium, url, db):
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        visitor.draw(SEVEN)
+        visitor.answer()
+        expect(visitor.at("notice")).to_contain_text("Saved.")
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("not labelled")
+        with contextlib.closing(psycopg2.connect(host=os.environ["POSTGRES_HOST"], user="postgres")) as locker:
+            locker.cursor().execute("LOCK TABLE predictions IN SHARE MODE")  # for writers: the page goes on reading
+            dialog.get_by_role("radio", name="3", exact=True).click()
+            expect(dialog.get_by_role("status")).to_have_text("Saving …")
+            visitor.page.keyboard.press("Escape")
+            expect(visitor.at("notice")).to_contain_text("Saving …")
+        expect(visitor.at("notice")).to_contain_text("Saved.")
+        assert db.fetch_predictions()["true_label"].tolist() == [3]
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("labelled 3")
+        expect(dialog.get_by_role("status")).to_have_count(0)
 
 
 def test_the_history_answers_even_if_the_message_also_asks_for_news(chromium, url, db):
