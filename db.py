@@ -178,8 +178,8 @@ ANSWERS = """
     SELECT true_label, predicted_digit, least(width_bucket(confidence, 0, 1, 10), 10), count(*), sum(confidence)
     FROM predictions WHERE true_label IS NOT NULL AND not_a_digit <= 0.5 GROUP BY 1, 2, 3
 """
-HOURS = """
-    SELECT date_trunc('hour', created_at), count(*), count(true_label),
+TIMES = """
+    SELECT date_bin('15 minutes', created_at, TIMESTAMPTZ 'epoch'), count(*), count(true_label),
            count(*) FILTER (WHERE true_label = predicted_digit AND not_a_digit <= 0.5)
     FROM predictions GROUP BY 1
 """
@@ -252,9 +252,12 @@ def fetch_answers():
     return _run(postgres.reads, ANSWERS)[2]
 
 
-def fetch_hours():
-    """Return (hour in UTC, rows, labelled rows, rows labelled as answered) for each hour with rows."""
-    return _run(postgres.reads, HOURS)[2]
+def fetch_times():
+    """Return (its start in UTC, rows, labelled rows, rows labelled as answered) for each quarter of an hour with rows.
+
+    An hour of every time zone begins with one of these: in India or Nepal it does not begin with an hour of UTC.
+    """
+    return _run(postgres.reads, TIMES)[2]
 
 
 def fetch_drawing(drawing_id):

@@ -17,13 +17,13 @@ Z = 1.959964  # of the normal distribution, for an interval that holds the true 
 
 @dataclass(frozen=True)
 class Figures:
-    """answers: true, read, bin, n, confidence (its sum); hours: hour (UTC), n, labelled, right."""
+    """answers: true, read, bin, n, confidence (its sum); times: start (of 15 minutes, UTC), n, labelled, right."""
 
     answers: pd.DataFrame
-    hours: pd.DataFrame
+    times: pd.DataFrame
 
     def same_as(self, other):
-        return other is not None and self.answers.equals(other.answers) and self.hours.equals(other.hours)
+        return other is not None and self.answers.equals(other.answers) and self.times.equals(other.times)
 
 
 class Counter(Reader):
@@ -31,8 +31,8 @@ class Counter(Reader):
 
     def refresh(self, check):
         answers = pd.DataFrame(sorted(db.fetch_answers()), columns=["true", "read", "bin", "n", "confidence"])
-        hours = pd.DataFrame(sorted(db.fetch_hours()), columns=["hour", "n", "labelled", "right"])
-        figures = Figures(answers, hours.astype({"hour": "datetime64[us, UTC]"}))
+        times = pd.DataFrame(sorted(db.fetch_times()), columns=["start", "n", "labelled", "right"])
+        figures = Figures(answers, times.astype({"start": "datetime64[us, UTC]"}))
         if not figures.same_as(self.view):
             self.publish(figures)
 
@@ -60,7 +60,7 @@ def show_figures() -> None:
     if figures is None:
         st.caption("" if COUNTER.problem else "Counting …")
         return
-    total, labelled, right = (int(figures.hours[name].sum()) for name in ("n", "labelled", "right"))
+    total, labelled, right = (int(figures.times[name].sum()) for name in ("n", "labelled", "right"))
     if not total:
         st.caption("Nothing to count yet: draw a digit, and say which one it was.")
         return
@@ -71,7 +71,7 @@ def show_figures() -> None:
     with right_side:
         show_reliability(figures.answers)
     st.space("small")
-    show_time(figures.hours, labelled)
+    show_time(figures.times, labelled)
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
@@ -214,8 +214,8 @@ def show_reliability(answers: pd.DataFrame) -> None:
     st.caption(f"On the dashed line, confidence is honest. Mean distance to it: {share(gap, 2)}. Bars: 95 % intervals.")
 
 
-def show_time(hours: pd.DataFrame, labelled: int) -> None:
-    unit, periods = by_period(hours, time_zone())
+def show_time(times: pd.DataFrame, labelled: int) -> None:
+    unit, periods = by_period(times, time_zone())
     if len(periods) < 2:
         st.caption(f"**Over time**: from two {unit}s with drawings on.")
         return
@@ -276,11 +276,11 @@ def show_time(hours: pd.DataFrame, labelled: int) -> None:
         )
 
 
-def by_period(hours: pd.DataFrame, zone: str) -> tuple[str, pd.DataFrame]:
-    """Counts by hour in UTC → (hour, day, week or month; the counts by it in `zone`), at most some 100 periods."""
-    local = hours["hour"].dt.tz_convert(zone).dt.tz_localize(None)
+def by_period(times: pd.DataFrame, zone: str) -> tuple[str, pd.DataFrame]:
+    """Counts by 15 minutes in UTC → (hour, day, week or month; the counts by it in `zone`), some 100 at most."""
+    local = times["start"].dt.tz_convert(zone).dt.tz_localize(None)
     days = (local.max() - local.min()).days
     unit = "hour" if days < 3 else "day" if days < 100 else "week" if days < 700 else "month"
     code = {"hour": "h", "day": "D", "week": "W", "month": "M"}[unit]
     period = local.dt.to_period(code).dt.start_time.rename("period")
-    return unit, hours.groupby(period)[["n", "labelled", "right"]].sum().reset_index()
+    return unit, times.groupby(period)[["n", "labelled", "right"]].sum().reset_index()

@@ -49,7 +49,7 @@ def queries(db, postgres, plans):
         "50 changed rows": (db.BY_ID, {"ids": [row[0] for row in newest], "pictures": True}),
         "one drawing": ("SELECT * FROM predictions WHERE id = %(id)s", {"id": newest[0][0]}),
         "insights: answers": (db.ANSWERS, {}),
-        "insights: hours": (db.HOURS, {}),
+        "insights: times": (db.TIMES, {}),
         "a page is opened: are all rows there?": (db.SUMMARY, {}),
         "1,000 rows of the download": (db.EXPORT, page | {"limit": 1000, "bytes": 3_000_000}),
     }

@@ -542,11 +542,11 @@ def test_who_finds_all_connections_taken_waits_no_longer_than_a_statement_may_ta
         pool.run("SELECT 1")
 
 
-def test_hours_are_those_of_utc_whatever_zone_the_server_is_in(db, prediction, monkeypatch):
+def test_quarters_of_an_hour_are_those_of_utc_whatever_zone_the_server_is_in(db, prediction, monkeypatch):
     monkeypatch.setenv("PGTZ", "Asia/Kolkata")
     postgres.disconnect()
     db.save_prediction(uuid.uuid4(), **prediction)
-    assert db.fetch_hours() == [(prediction["created_at"].replace(minute=0, second=0), 1, 0, 0)]
+    assert db.fetch_times() == [(prediction["created_at"].replace(minute=0, second=0), 1, 0, 0)]
 
 
 def test_no_message_holds_the_password(monkeypatch):

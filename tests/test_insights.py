@@ -245,15 +245,26 @@ def test_the_wilson_interval_holds_the_truth_95_times_in_100():
 
 @pytest.mark.parametrize(("days", "unit"), [(1, "hour"), (20, "day"), (300, "week"), (2000, "month")])
 def test_the_periods_fit_the_span_and_lose_nothing(days, unit):
-    hours = pd.DataFrame({"hour": pd.date_range(NOON, periods=24 * days + 1, freq="h")})
-    hours = hours.assign(n=2, labelled=1, right=1)
-    found, periods = insights.by_period(hours, "America/New_York")
+    times = pd.DataFrame({"start": pd.date_range(NOON, periods=24 * days + 1, freq="h")})
+    times = times.assign(n=2, labelled=1, right=1)
+    found, periods = insights.by_period(times, "America/New_York")
     assert found == unit
     assert 2 <= len(periods) <= 110
-    assert periods["n"].sum() == hours["n"].sum()
+    assert periods["n"].sum() == times["n"].sum()
 
 
 def test_a_day_begins_at_the_visitors_midnight():
-    hours = pd.DataFrame({"hour": pd.date_range(NOON, periods=24 * 5, freq="h"), "n": 1, "labelled": 0, "right": 0})
-    _, periods = insights.by_period(hours, "Asia/Tokyo")  # noon in UTC is 21 h there
+    times = pd.DataFrame({"start": pd.date_range(NOON, periods=24 * 5, freq="h"), "n": 1, "labelled": 0, "right": 0})
+    _, periods = insights.by_period(times, "Asia/Tokyo")  # noon in UTC is 21 h there
     assert periods["n"].tolist() == [3, 24, 24, 24, 24, 21]
+
+
+@pytest.mark.parametrize(("zone", "offset"), [("Asia/Kolkata", 330), ("Asia/Kathmandu", 345), ("UTC", 0)])
+def test_an_hour_begins_with_the_visitors_own(fill, db, zone, offset):
+    local = [10 * 60 + 1, 10 * 60 + 25, 10 * 60 + 59, 11 * 60 + 1]  # minutes of the day
+    fill(*((1, 7, None, 0.9, (minute - offset) / 60 - 12) for minute in local))
+    times = pd.DataFrame(sorted(db.fetch_times()), columns=["start", "n", "labelled", "right"])
+    unit, periods = insights.by_period(times, zone)
+    assert unit == "hour"
+    assert periods["period"].dt.strftime("%H:%M").tolist() == ["10:00", "11:00"]
+    assert periods["n"].tolist() == [3, 1]

@@ -104,7 +104,9 @@ class Visitor:
 
     @property
     def drawing_id(self):
-        return re.search(r"canvas-([0-9a-f-]{36})", self.canvas[0].bidi_component.id)[1]
+        """Of the drawing on the canvas, or None while a run has not sent that yet."""
+        ids = (element.bidi_component.id for element, _ in self.inside("canvas") if element.HasField("bidi_component"))
+        return next((re.search(r"canvas-([0-9a-f-]{36})", i)[1] for i in ids), None)
 
     def draw(self, png):
         """Send this PNG as the drawing, as the canvas does at the end of a stroke."""
