@@ -86,14 +86,18 @@ def share(p: float, digits: int = 1) -> str:
     return f"{100 * p:.{digits}f} %"
 
 
-def colours() -> tuple[str, str, str]:
-    """(the accent, text on it, other text) in the visitor's theme: what is drawn in a chart does not follow it."""
-    return ("#45c4b4", "#10201e", "#f0ede8") if st.context.theme.type == "dark" else ("#0a6f65", "#ffffff", "#211f1c")
+def dark() -> bool:
+    return st.context.theme.type == "dark"
+
+
+def colours() -> tuple[str, str]:
+    """(the accent, text) in the visitor's theme: what is drawn in a chart does not follow it."""
+    return ("#45c4b4", "#f0ede8") if dark() else ("#0a6f65", "#211f1c")
 
 
 def show_chart(chart: alt.Chart, title: str, words: str, height: int = 300, **more) -> None:
     """words: what the chart shows, for those who cannot see it; height: in pixels; more: of st.altair_chart."""
-    text = colours()[2]
+    text = colours()[1]
     chart = chart.properties(title=title, height=height, padding={"bottom": 0})
     # Streamlit's own gray for axes is too faint to read on the light page.
     chart = chart.configure_axis(labelColor=text, titleColor=text).configure_legend(labelColor=text)
@@ -132,7 +136,7 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
     mistakes = cells[~cells["right"]].nlargest(3, "n")
     worst = ", ".join(f"{row.true} read as {row.read} ({row.n:,}×)" for row in mistakes.itertuples()) or "none"
 
-    accent, on_accent, text_colour = colours()
+    accent, text_colour = colours()
     picked = alt.selection_point("cell", fields=["true", "read"])
     axis = alt.Axis(labelAngle=0, labelFlush=False, ticks=False, domain=False)
     axes = {"axis": axis, "scale": alt.Scale(domain=list(range(10)))}
@@ -152,7 +156,10 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
         alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.15, 1]), legend=None),
         stroke=alt.condition(picked, alt.value(text_colour), alt.value(None), empty=False),
     )
-    colour = alt.condition("datum.right && datum.share > 0.3", alt.value(on_accent), alt.value(text_colour))
+    # Black or white, whichever has a contrast of 4.5 with its tile; from these shares on, the other one.
+    light_tile, full_tile, right, wrong = ("white", "black", 0.3, 0.7) if dark() else ("black", "white", 0.7, 1)
+    full = f"datum.share > (datum.right ? {right} : {wrong})"
+    colour = alt.condition(full, alt.value(full_tile), alt.value(light_tile))
     text = base.mark_text(fontSize=11).encode(color=colour, text=alt.Text("n:Q", format=".3~s"))
     show_chart(
         tiles.add_params(picked) + text,

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -228,6 +229,19 @@ def test_charts_come_when_they_are_scrolled_to_and_hold_up_nothing_before(chromi
         expect(charts).to_have_count(0)
         visitor.at("insights").scroll_into_view_if_needed()
         expect(charts).to_have_count(4)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_texts_of_the_charts_can_be_read(chromium, url, fill, scheme):
+    """Each digit is read right in another share of its drawings, and else as the next one."""
+    for digit in range(10):
+        fill((2 * digit + 1, digit, digit, 0.9, 0), (19 - 2 * digit, (digit + 1) % 10, digit, 0.6, 24 * 17))
+    with Visitor(chromium, url, color_scheme=scheme, viewport={"width": 360, "height": 4000}) as visitor:
+        charts = visitor.at("insights").locator("[data-testid=stVegaLiteChart] svg")
+        expect(charts).to_have_count(4)
+        visitor.page.wait_for_timeout(500)
+        assert charts.locator("text:visible").count() > 60
+        assert visitor.page.evaluate((Path(__file__).parent / "contrast.js").read_text()) == []
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (90, 100), (1, 2), (58_278, 59_903)])
