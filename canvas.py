@@ -31,13 +31,13 @@ streamlit_drawable_canvas.out = st.components.v2.component(
 # takes away, and lets go of the pen when another button of the mouse is released: what was drawn then stayed on the
 # canvas unread, and the next stroke wiped it out. It is told of the end of each stroke, and of no other button.
 #
-# Once a button has ended the drawing, nothing more can be drawn on it, and if the next canvas is late it fades.
+# Once a button or a key has ended the drawing, nothing more can be drawn on it; if the next canvas is late, it fades.
 #
 # The answer and the notice are made anew for every stroke, and a screen reader tells what changes inside of a region
 # that was there before: their containers stay, so these are made such regions before the first stroke ends.
 #
 # Streamlit's shortcuts hear every key on the page. Those of a dialog, which asks about another drawing, and those of
-# the history must not label what is on the canvas.
+# the history must not label what is on the canvas, nor a key that is held down what is drawn meanwhile.
 SEND = """
 export default function ({ parentElement }) {
   parentElement.stop?.();  // Streamlit calls this again when it sends the component again
@@ -64,17 +64,22 @@ export default function ({ parentElement }) {
     setTimeout((canvas) => canvas.querySelector('[aria-label^="Update the app"]')?.click(), 0, drawing);
     drawing = null;
   });
-  on(["click"], (event) => {
-    if (!event.target.closest?.(".st-key-true_label button, .st-key-correct button, .st-key-clear button")) return;
+  const end = () => {
     for (const canvas of document.querySelectorAll("[class*=st-key-canvas-]")) {
       canvas.classList.add("ended");
       setTimeout(() => canvas.classList.remove("ended"), 5000);  // the press was in vain
     }
+  };
+  on(["click"], (event) => {
+    if (event.target.closest?.(".st-key-true_label button, .st-key-correct button, .st-key-clear button")) end();
   });
   on(["keydown"], (event) => {
     const elsewhere = document.querySelector("[role=dialog]") || event.target.closest?.(".st-key-history");
     const typing = event.target.closest?.("input, textarea");
-    if (elsewhere && !typing && /^([0-9y]|Backspace)$/i.test(event.key)) event.stopImmediatePropagation();
+    if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
+    if (elsewhere || event.repeat) return event.stopImmediatePropagation();
+    const button = document.querySelector(`.st-key-${/y/i.test(event.key) ? "correct" : "clear"} button:enabled`);
+    if (button && !event.ctrlKey && !event.altKey && !event.metaKey && !event.shiftKey) end();
   });
   parentElement.stop = () => listeners.abort();
   return parentElement.stop;

@@ -334,6 +334,36 @@ def test_a_label_pressed_at_once_after_a_stroke_takes_the_stroke_along(visit, db
     assert all(kept[round(y), round(x)] > 128 for x, y in (first[3], second[-1]))
 
 
+@pytest.mark.parametrize("key", ["7", "y", "Backspace"])
+def test_a_key_that_ends_the_drawing_closes_its_canvas_at_once(visit, db, key):
+    visitor = visit()
+    press = """(options) => {
+      const alone = (event) => event.stopImmediatePropagation();  // the press itself is not looked at here
+      window.addEventListener("keydown", alone, { capture: true, once: true });
+      document.body.dispatchEvent(new KeyboardEvent("keydown", { bubbles: true, ...options }));
+      return document.querySelectorAll(".ended").length;
+    }"""
+    assert visitor.page.evaluate(press, {"key": key}) == 0  # there is nothing to end
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+    assert visitor.page.evaluate(press, {"key": key, "ctrlKey": True}) == 0
+    assert visitor.page.evaluate(press, {"key": key}) == 1
+
+
+def test_a_key_that_is_held_down_labels_one_drawing(visit, db):
+    visitor = visit()
+    visitor.draw(placed(DIGITS[7]))
+    visitor.page.keyboard.down("2")
+    visitor.begin()
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+    visitor.page.keyboard.down("2")  # down already: it repeats
+    visitor.page.wait_for_timeout(500)
+    assert visitor.answer() == 7
+    saved(visitor)
+    assert rows(db) == [(7, None), (7, 2)]
+
+
 def test_a_stroke_that_reaches_the_app_after_the_label_lands_nowhere(visit, db):
     """The message with the second stroke is held on the wire until the label was given and the next drawing begun."""
     held = []
@@ -388,6 +418,7 @@ def test_a_stroke_is_answered_even_if_its_message_also_asks_for_news_of_the_hist
         visitor.page.wait_for_timeout(100)
     visitor.draw(placed(DIGITS[7]))
     assert visitor.answer() == 7
+    saved(visitor)
 
 
 def test_a_scribble_is_not_called_a_digit_and_still_takes_a_label(visit, db):
