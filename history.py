@@ -117,12 +117,13 @@ def show_table(own_ids, outbox) -> None:
     if "history_toast" in state:
         st.toast(state.pop("history_toast"), icon=":material/filter_alt:")
     if "history_pick" in state:
-        closer_look(state.pop("history_pick"), own_ids, outbox)
+        closer_look(state.pop("history_pick"), f"relabel-{state.history_sent}", own_ids, outbox)
 
 
 def show_filters(view: View) -> pa.Table:
     """Show the filters and return the rows that pass."""
-    state, also = st.session_state, {"on_change": answer_also, "args": ("history",)}
+    # By name, for what changes at one moment is one message, which reruns one fragment, or those that are named.
+    state, also = st.session_state, {"on_change": st.rerun, "args": ("history",)}
     with st.container(horizontal=True, vertical_alignment="center"):
         show = st.segmented_control(
             "Show", list(SHOW), default="All", required=True, key="history_show", label_visibility="collapsed", **also
@@ -147,8 +148,9 @@ def show_filters(view: View) -> pa.Table:
     table = filtered(view, SHOW[show], None if digit == ANY else str(digit).lower(), pair)
     if text.strip():
         table = search(table, text, time_zone())
-    if len(table) < len(view.table):
-        st.caption(f"{len(table):,} of them are shown." if len(table) else "None of them matches.")
+    shown = f"{len(table):,} of them are shown." if len(table) else "None of them matches."
+    # Something in either case: the download below would begin anew in another place.
+    st.caption(shown) if len(table) < len(view.table) else st.empty()
     return table
 
 
@@ -197,14 +199,15 @@ def search(table: pa.Table, text: str, zone: str) -> pa.Table:
 
 def show_all_pairs() -> None:
     st.session_state.history_pair = None
-    answer_also("history")
+    st.session_state.insights_chart = st.session_state.get("insights_chart", 0) + 1  # one in which no cell is picked
+    st.rerun(["history", "insights"])
 
 
 def pick(key: str) -> None:
     row, ids = st.session_state[key]["row"], st.session_state.history_ids.get(key, ())
     if row < len(ids):
         st.session_state.history_pick = ids[row].as_py()
-        answer_also("history")
+        st.rerun("history")
 
 
 # --- one drawing -------------------------------------------------------------------------------------------------
@@ -212,8 +215,11 @@ def pick(key: str) -> None:
 
 # Closed, it has the drawing's notice look again: a label that was given here may still wait, or be lost.
 @st.dialog("A closer look", on_dismiss=lambda: st.rerun("drawing"))
-def closer_look(drawing_id, own_ids, outbox) -> None:
-    """Show one drawing large, what the network saw and said, and let its own visitor say what it is."""
+def closer_look(drawing_id, key, own_ids, outbox) -> None:
+    """Show one drawing large, what the network saw and said, and let its own visitor say what it is.
+
+    key: of the buttons, another one each time: session state would hold the label that was given the last time.
+    """
     try:
         if SNAPSHOT.problem:  # not asked: this visitor's answers would wait for it
             raise db.DatabaseError(SNAPSHOT.problem)
@@ -224,7 +230,6 @@ def closer_look(drawing_id, own_ids, outbox) -> None:
     if row is None:
         st.info("This drawing is no longer in the table.")
         return
-    key = f"relabel-{drawing_id}"
     digit, label = row["predicted_digit"], st.session_state.get(key, row["true_label"])
     said = Prediction(digit, row["confidence"], tuple(row["probabilities"]), row["not_a_digit"])
     read = f"Read as **{digit}** with a confidence of **{percent(said.confidence)}**"

@@ -1,5 +1,6 @@
 """Insights: how well the network does on these drawings, counted by the database and drawn as four charts."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -136,6 +137,7 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
     mistakes = cells[~cells["right"]].nlargest(3, "n")
     worst = ", ".join(f"{row.true} read as {row.read} ({row.n:,}×)" for row in mistakes.itertuples()) or "none"
 
+    key = f"insights_confusion_{st.session_state.get('insights_chart', 0)}"
     accent, text_colour = colours()
     picked = alt.selection_point("cell", fields=["true", "read"])
     axis = alt.Axis(labelAngle=0, labelFlush=False, ticks=False, domain=False)
@@ -166,17 +168,17 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
         "Confusion matrix: drawings by digit",
         f"Confusion matrix of {answered:,} labelled drawings. Most frequent mistakes: {worst}.",
         height=360,
-        key="insights_confusion",
-        on_select=pick_cell,
+        key=key,
+        on_select=functools.partial(pick_cell, key),
     )
     turned_away = f" Not here: {labelled - answered:,} taken for no digit." if labelled > answered else ""
     st.caption(f"Most frequent mistakes: {worst}.{turned_away} Pick a cell to see its drawings in the history.")
 
 
-def pick_cell() -> None:
+def pick_cell(key: str) -> None:
     """Have the history show the drawings of the picked cell, or all again when it is let go."""
     state = st.session_state
-    cells = state.insights_confusion["selection"].get("cell") or []
+    cells = state[key]["selection"].get("cell") or []
     state.history_pair = (int(cells[0]["true"]), int(cells[0]["read"])) if cells else None
     if cells:
         state.history_toast = "The history shows only the {}s that were read as {}.".format(*state.history_pair)

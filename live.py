@@ -28,7 +28,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (section) watcher.observe(section);
 
   const listeners = new AbortController();
-  const on = (names, down) => names.forEach((name) => document.addEventListener(name, () => {
+  const on = (names, down) => names.forEach((name) => document.addEventListener(name, (event) => {
+    if (down && event.button > 0) return;  // no pen, and its end may never be heard: a menu opens
     penDown = down ?? penDown;
     touched = performance.now();
   }, { capture: true, signal: listeners.signal }));
@@ -183,6 +184,6 @@ def begin(section: str, reader: Reader, max_age: float):
     # Noted before the view is taken: at worst the same is sent once more.
     st.session_state[f"{section}_seen"] = (reader.version, reader.problem)
     st.header(section.capitalize(), anchor=False)
-    if reader.problem:
-        st.info(reader.problem, icon=":material/cloud_off:")
+    # Something in either case: what lies below would begin anew in another place.
+    st.info(reader.problem, icon=":material/cloud_off:") if reader.problem else st.empty()
     return reader.view

@@ -196,11 +196,11 @@ def test_a_picked_cell_filters_the_history_and_a_second_press_shows_all(monkeypa
     monkeypatch.setattr(insights.st, "session_state", state)
     reruns = []
     monkeypatch.setattr(insights.st, "rerun", reruns.append)
-    state["insights_confusion"] = {"selection": {"cell": [{"true": 9, "read": 4}]}}
-    insights.pick_cell()
+    state["chart"] = {"selection": {"cell": [{"true": 9, "read": 4}]}}
+    insights.pick_cell("chart")
     assert state["history_pair"] == (9, 4)
-    state["insights_confusion"] = {"selection": {"cell": []}}
-    insights.pick_cell()
+    state["chart"] = {"selection": {"cell": []}}
+    insights.pick_cell("chart")
     assert state["history_pair"] is None
     assert reruns == [["history", "insights"]] * 2
 
@@ -209,14 +209,16 @@ def test_a_click_on_a_cell_shows_its_drawings_in_the_history(chromium, url, fill
     fill((20, 7, 7, 0.9, 0), (3, 4, 9, 0.6, 0), (2, 9, 4, 0.6, 0))
     with Visitor(chromium, url, viewport={"width": 1280, "height": 2400}) as visitor:
         history = visitor.at("history")
-        cell = visitor.at("insights_confusion").locator("path[aria-label*='true label: 9'][aria-label*='read as: 4']")
-        cell.click(force=True)  # the number in it lies over it
+        cell_path = "path[aria-label*='true label: 9'][aria-label*='read as: 4']"
+        visitor.at("insights_confusion_0").locator(cell_path).click(force=True)  # the number in it lies over it
         expect(history).to_contain_text("3 of them are shown.")
         row = history.locator("[data-testid=stDataFrame] tbody tr").first
         expect(row).to_contain_text("✗ wrong")
         history.get_by_role("button", name="Only 9 read as 4").click()
         expect(history).to_contain_text("25 drawings")
         expect(history).not_to_contain_text("are shown")
+        visitor.at("insights_confusion_1").locator(cell_path).click(force=True)  # the same one again
+        expect(history).to_contain_text("3 of them are shown.")
 
 
 def test_charts_come_when_they_are_scrolled_to_and_hold_up_nothing_before(chromium, url, fill):
