@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 # A developer's .env must never point a test at a real database: what is set here, even empty, wins over the file.
+# Nor may a thread that outlives its test reach the server of `make run`.
 SETTINGS = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "PGDATA_DIR")
-os.environ.update(dict.fromkeys(SETTINGS, ""))
+os.environ.update(dict.fromkeys(SETTINGS, "") | {"POSTGRES_HOST": "/nowhere"})
 
 import embedded  # noqa: E402
 import postgres  # noqa: E402

@@ -17,6 +17,7 @@ import signal
 import struct
 import sys
 import tempfile
+import time
 import uuid
 import zlib
 from datetime import UTC, datetime, timedelta, timezone
@@ -355,9 +356,8 @@ def run_messages(chance, number, folder):
             decent.draw(scribble(chance))
             assert decent.text("answer_confidence"), "a decent visitor got no answer"
             assert decent.label(i), "a decent visitor could not label"
-            for _ in range(200):
-                if decent.saved == str(i):
-                    break
+            deadline = time.monotonic() + 60
+            while decent.saved != str(i) and time.monotonic() < deadline:
                 decent.look_again()
             assert decent.saved == str(i), decent.text("notice")
             drawn += 1

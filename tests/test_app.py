@@ -7,6 +7,7 @@ import json
 import shutil
 import struct
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 import streamlit as st
 from PIL import Image, ImageDraw
 from streamlit.testing.v1 import AppTest
+
+from outbox import shared
 
 ROOT = Path(__file__).parent.parent
 SEVEN = [(90, 60), (190, 60), (130, 220)]
@@ -37,7 +40,11 @@ def url(data):
 
 @pytest.fixture
 def page(db):
-    return AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    yield AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    deadline = time.monotonic() + 60
+    while shared()._waiting:  # it would be written into the next test's table
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def put(page, value):
@@ -62,8 +69,6 @@ def press(page, label):
 
 def landed(page):
     """Wait until everything that the page handed over is in the table."""
-    from outbox import shared
-
     assert shared().wait(page.session_state.own_ids - page.session_state.told, 30)
 
 
