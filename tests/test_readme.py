@@ -108,3 +108,10 @@ def test_the_file_tree_of_the_readme_names_files_that_exist():
     tree = re.search(r"```\n(app\.py .*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     for line in tree.splitlines():
         assert (ROOT / line.split()[0]).exists(), f"{line.split()[0]} does not exist"
+
+
+def test_the_tests_that_a_guide_names_are_there():
+    named = {found for guide in GUIDES for found in re.findall(r"(test_\w+\.py) -k (\w+)", guide.read_text())}
+    assert len(named) >= 8
+    for file, part in named:
+        assert re.search(rf"def test_\w*{part}", (ROOT / "tests" / file).read_text()), f"{file} -k {part} runs nothing"
