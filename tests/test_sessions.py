@@ -92,6 +92,29 @@ def test_rapid_clicking_never_labels_the_wrong_drawing(db, app):
     assert len(labelled) >= 4  # else the test would show nothing
 
 
+def test_a_filter_that_comes_in_one_message_with_a_press_is_heard_as_well(db, app):
+    """As on a phone: to leave the search field with a tap on Clear is one message, which reruns one fragment."""
+    visitor = Visitor(app.address)
+    visitor.draw(scribble(random.Random(4)))
+    wait_until(lambda: visitor.look_again() or visitor.saved)
+    ticker, fragment_id = next(found for found in visitor.inside("history") if "history_tick" in str(found[0]))
+    tick = WidgetState(id=f"$$STREAMLIT_INTERNAL_KEY_{ticker.bidi_component.id}__events")
+    tick.json_trigger_value = '[{"event": "tick", "value": 1}]'
+
+    def said(text):
+        return any(text in element.markdown.body for element, _ in visitor.inside("history"))
+
+    wait_until(lambda: visitor.rerun([tick], fragment_id) or said("1 drawing ·"))
+    field = next(e.text_input.id for e, _ in visitor.inside("history") if e.HasField("text_input"))
+    clear = next(e.button.id for e, _ in visitor.inside("clear") if e.HasField("button"))
+    old = visitor.drawing_id
+    states = [WidgetState(id=field, string_value="right"), WidgetState(id=clear, trigger_value=True)]
+    visitor.rerun(states, visitor.canvas[1])
+    wait_until(lambda: said("None of them matches.") or visitor.read(seconds=0.2), 20)
+    visitor.close()
+    assert visitor.drawing_id != old
+
+
 def test_twenty_sessions_at_once_get_twenty_answers_and_twenty_rows(db, app):
     """More sessions than connections to the database, all drawing and labelling at the same time."""
     failures, drawings = [], {}
