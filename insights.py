@@ -171,17 +171,29 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
         key=key,
         on_select=functools.partial(pick_cell, key),
     )
-    turned_away = f" Not here: {labelled - answered:,} taken for no digit." if labelled > answered else ""
-    st.caption(f"Most frequent mistakes: {worst}.{turned_away} Pick a cell to see its drawings in the history.")
+    turned_away = f"Not here: {labelled - answered:,} taken for no digit. " if labelled > answered else ""
+    mistake = ", or one of the most frequent mistakes:" if len(mistakes) else "."
+    st.caption(f"{turned_away}Pick a cell to see its drawings in the history{mistake}")
+    with st.container(horizontal=True, gap="small", key="insights_mistakes"):  # as no key reaches a cell
+        for row in mistakes.itertuples():
+            pair = int(row.true), int(row.read)
+            text = f"{row.true} read as {row.read} ({row.n:,}×)"
+            st.button(text, key="insights_{}_{}".format(*pair), on_click=show_pair, args=pair)
 
 
 def pick_cell(key: str) -> None:
     """Have the history show the drawings of the picked cell, or all again when it is let go."""
-    state = st.session_state
-    cells = state[key]["selection"].get("cell") or []
-    state.history_pair = (int(cells[0]["true"]), int(cells[0]["read"])) if cells else None
+    cells = st.session_state[key]["selection"].get("cell") or []
     if cells:
-        state.history_toast = "The history shows only the {}s that were read as {}.".format(*state.history_pair)
+        show_pair(int(cells[0]["true"]), int(cells[0]["read"]))
+    else:
+        st.session_state.history_pair = None
+        st.rerun(["history", "insights"])
+
+
+def show_pair(true: int, read: int) -> None:
+    st.session_state.history_pair = true, read
+    st.session_state.history_toast = f"The history shows only the {true}s that were read as {read}."
     st.rerun(["history", "insights"])
 
 

@@ -146,15 +146,15 @@ def test_a_certainty_is_counted_with_the_last_tenth(db, fill):
 
 
 def test_the_share_of_a_cell_is_of_its_true_digit_and_the_worst_mistakes_come_first(monkeypatch):
-    drawn, said = [], []
+    drawn, offered = [], []
     monkeypatch.setattr(insights, "show_chart", lambda chart, *_, **__: drawn.append(chart))
-    monkeypatch.setattr(insights.st, "caption", said.append)
+    monkeypatch.setattr(insights.st, "button", lambda text, **of: offered.append((text, of["args"])))
     cells = [(7, 7, 10, 12, 12.0), (7, 1, 10, 4, 4.0), (1, 1, 10, 40, 40.0)]
     cells += [(2, 3, 10, 1, 1.0), (3, 2, 10, 2, 2.0), (4, 9, 10, 3, 3.0)]
     insights.show_confusion(pd.DataFrame(cells, columns=["true", "read", "bin", "n", "confidence"]), 62)
     table = drawn[0].layer[0].data if drawn[0].data is insights.alt.Undefined else drawn[0].data
     assert table.set_index(["true", "read"])["share"][7].to_dict() == {1: 0.25, 7: 0.75}
-    assert "7 read as 1 (4×), 4 read as 9 (3×), 3 read as 2 (2×)." in said[0]
+    assert offered == [("7 read as 1 (4×)", (7, 1)), ("4 read as 9 (3×)", (4, 9)), ("3 read as 2 (2×)", (3, 2))]
 
 
 def test_what_was_turned_away_was_not_read_right_even_if_the_best_guess_was(fill, open_page):
@@ -219,6 +219,8 @@ def test_a_click_on_a_cell_shows_its_drawings_in_the_history(chromium, url, fill
         expect(history).not_to_contain_text("are shown")
         visitor.at("insights_confusion_1").locator(cell_path).click(force=True)  # the same one again
         expect(history).to_contain_text("3 of them are shown.")
+        visitor.at("insights_mistakes").get_by_role("button", name="4 read as 9 (2×)").press("Enter")
+        expect(history).to_contain_text("2 of them are shown.")
 
 
 def test_charts_come_when_they_are_scrolled_to_and_hold_up_nothing_before(chromium, url, fill):
