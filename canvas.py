@@ -37,7 +37,8 @@ streamlit_drawable_canvas.out = st.components.v2.component(
 # that was there before: their containers stay, so these are made such regions before the first stroke ends.
 #
 # Streamlit's shortcuts hear every key on the page. Those of a dialog, which asks about another drawing, and those of
-# the history must not label what is on the canvas, nor a key that is held down what is drawn meanwhile.
+# the history must not label what is on the canvas, nor a key that is held down what is drawn meanwhile. A dialog that
+# opens while a pen is down is not given the focus, without which it does not hear Escape.
 SEND = """
 export default function ({ parentElement }) {
   parentElement.stop?.();  // Streamlit calls this again when it sends the component again
@@ -74,7 +75,9 @@ export default function ({ parentElement }) {
     if (event.target.closest?.(".st-key-true_label button, .st-key-correct button, .st-key-clear button")) end();
   });
   on(["keydown"], (event) => {
-    const elsewhere = document.querySelector("[role=dialog]") || event.target.closest?.(".st-key-history");
+    const dialog = document.querySelector("[role=dialog]");
+    if (event.key === "Escape" && !dialog?.contains(event.target)) dialog?.querySelector("[aria-label=Close]")?.click();
+    const elsewhere = dialog || event.target.closest?.(".st-key-history");
     const typing = event.target.closest?.("input, textarea");
     if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
     if (elsewhere || event.repeat) return event.stopImmediatePropagation();

@@ -844,6 +844,16 @@ def test_a_key_pressed_in_the_closer_look_or_the_table_does_not_label_what_is_on
         until(lambda: db.fetch_predictions()["true_label"].fillna(-1).tolist() == [7, -1])
 
 
+def test_a_closer_look_that_has_not_the_focus_hears_escape(chromium, url, db, save):
+    save(1)
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("not labelled")
+        escape = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }))"
+        visitor.page.evaluate(escape)
+        expect(dialog).to_have_count(0)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_history_insights_and_closer_look_can_be_read_in_both_themes(chromium, url, db, save, scheme):
     """A dialog lies outside of the part of the page that Streamlit gives its colour scheme to."""
