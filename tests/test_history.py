@@ -795,6 +795,7 @@ def test_a_row_is_picked_with_the_keyboard_alone(chromium, url, save, width, key
         save(minute, digit=minute % 10)
     with Visitor(chromium, url, viewport={"width": width, "height": 1300}) as visitor:
         expect(visitor.at("history")).to_contain_text("20 drawings")
+        expect(first_row(visitor)).to_contain_text("Look")  # there is something to go to
         keyboard = visitor.page.keyboard
         visitor.at("history").get_by_placeholder("Date").focus()
         for _ in range(12):
