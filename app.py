@@ -20,13 +20,12 @@ from history import show_history
 from insights import show_insights
 from live import answer_also
 from model import DigitNet, ModelError, Prediction, freeze, load_model, predict
-from outbox import Allowance, shared
+from outbox import SAVE_WAIT, Allowance, shared
 from utils import DrawingError, encode_png, preprocess
 
 st.set_page_config(page_title="Draw a digit", page_icon="✏️", layout="centered")
 
 HERE = Path(__file__).parent
-SAVE_WAIT = 0.3  # seconds to wait, after the answer is on its way, for the row to be in the table and to say so
 POLL = 2  # seconds between looks at what still waits to be saved
 TOO_FAST = "That was faster than drawings can be kept. Wait a moment, then draw again."
 

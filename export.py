@@ -45,30 +45,26 @@ export default function ({ data, parentElement, setTriggerValue }) {
     status.textContent = text;
   };
   button.onclick = () => { self.parts = []; button.disabled = true; status.textContent = "Reading …"; ask(null); };
-  const leave = () => {  // the page puts another one in the place of this
+  const take = () => {
+    if (!self.parts || data?.part !== self.parts.length) return;  // nothing asked, or this has come already
+    clearTimeout(self.again);
+    if (data.problem) return finish(data.problem);
+    self.parts.push(new Blob([data.text]));
+    self.rows = (data.part ? self.rows : 0) + data.rows;
+    status.textContent = self.rows.toLocaleString("en") + " rows";
+    if (data.last) return ask(data.last);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob(self.parts, { type: "text/csv" }));
+    link.download = "predictions.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    finish(self.rows.toLocaleString("en") + " rows, with the drawings as base64 PNG");
+  };
+  take();
+  return () => {  // the page puts another one in the place of this
     clearTimeout(self.again);
     if (self.parts) window.lastTick = performance.now();
   };
-  if (!self.parts || data?.part !== self.parts.length) return leave;  // nothing asked, or this has come already
-  clearTimeout(self.again);
-  if (data.problem) {
-    finish(data.problem);
-    return leave;
-  }
-  self.parts.push(new Blob([data.text]));
-  self.rows = (data.part ? self.rows : 0) + data.rows;
-  status.textContent = self.rows.toLocaleString("en") + " rows";
-  if (data.last) {
-    ask(data.last);
-    return leave;
-  }
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob(self.parts, { type: "text/csv" }));
-  link.download = "predictions.csv";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  finish(self.rows.toLocaleString("en") + " rows, with the drawings as base64 PNG");
-  return leave;
 }
 """
 

@@ -19,6 +19,7 @@ from export import show_download
 from insights import share
 from live import AWAY, answer_also, begin, time_zone, watch
 from model import Prediction
+from outbox import SAVE_WAIT
 from snapshot import NO_DIGIT, WRONG, Snapshot, View
 from utils import DrawingError, decode_drawing, encode_png, preprocess
 
@@ -26,7 +27,6 @@ COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verd
 SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
 TABLES = 4  # that were sent to a visitor last: on these a press finds its row
-LABEL_WAIT = 0.3  # seconds to wait for a label to be in the table before the closer look says that it is not yet
 PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
 # A button in Streamlit's table hears the mouse alone. On Enter or the space bar, this presses with it where the button
 # is: near the left of the second column, which begins after the 60 pixels of the first, and is 64 wide or wider.
@@ -262,7 +262,7 @@ def relabel(key: str, drawing_id: str, own_ids, outbox) -> None:
     digit = st.session_state[key]
     if drawing_id in own_ids and digit is not None:
         outbox.put_label(drawing_id, digit)
-        outbox.wait([drawing_id], LABEL_WAIT)
+        outbox.wait([drawing_id], SAVE_WAIT)
         answer_also("history", history_pick=drawing_id)  # a dialog cannot be rerun by name
 
 

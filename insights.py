@@ -134,8 +134,11 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
     cells = answers.groupby(["true", "read"], as_index=False)["n"].sum()
     cells["share"] = cells["n"] / cells.groupby("true")["n"].transform("sum")
     cells["right"] = cells["true"] == cells["read"]
-    mistakes = cells[~cells["right"]].nlargest(3, "n")
-    worst = ", ".join(f"{row.true} read as {row.read} ({row.n:,}×)" for row in mistakes.itertuples()) or "none"
+    mistakes = {
+        (int(row.true), int(row.read)): f"{row.true} read as {row.read} ({row.n:,}×)"
+        for row in cells[~cells["right"]].nlargest(3, "n").itertuples()
+    }
+    worst = ", ".join(mistakes.values()) or "none"
 
     key = f"insights_confusion_{st.session_state.get('insights_chart', 0)}"
     accent, text_colour = colours()
@@ -172,12 +175,10 @@ def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
         on_select=functools.partial(pick_cell, key),
     )
     turned_away = f"Not here: {labelled - answered:,} taken for no digit. " if labelled > answered else ""
-    mistake = ", or one of the most frequent mistakes:" if len(mistakes) else "."
+    mistake = ", or one of the most frequent mistakes:" if mistakes else "."
     st.caption(f"{turned_away}Pick a cell to see its drawings in the history{mistake}")
     with st.container(horizontal=True, gap="small", key="insights_mistakes"):  # as no key reaches a cell
-        for row in mistakes.itertuples():
-            pair = int(row.true), int(row.read)
-            text = f"{row.true} read as {row.read} ({row.n:,}×)"
+        for pair, text in mistakes.items():
             st.button(text, key="insights_{}_{}".format(*pair), on_click=show_pair, args=pair)
 
 

@@ -34,6 +34,7 @@ FULL = (
     "The database cannot be reached and no more drawings can wait for it: new ones are answered as usual, but not kept."
 )
 TABLE_FULL = "The collection is full: new drawings are answered as usual, but not kept."
+SAVE_WAIT = 0.3  # seconds that a page may wait for a save before it says that it is still under way
 TABLE_LOOK_SECONDS = 60  # between two looks at the size of the table
 
 _first_call = threading.Lock()

@@ -69,6 +69,12 @@ def save(db):
     return row
 
 
+class State(dict):
+    """In the place of Streamlit's session state."""
+
+    __getattr__, __setattr__ = dict.__getitem__, dict.__setitem__
+
+
 def until(condition, seconds=20):
     """Wait for what another thread does."""
     deadline = time.monotonic() + seconds
@@ -328,7 +334,7 @@ def test_a_download_that_goes_on_from_nonsense_is_refused(save, last):
 
 @pytest.mark.parametrize(("last", "trouble"), [(None, postgres.DatabaseError("away")), ("x", None)])
 def test_a_download_that_cannot_go_on_says_so(monkeypatch, last, trouble):
-    state = type("State", (dict,), {"__setattr__": dict.__setitem__})({export.KEY: {"next": {"part": 0, "last": last}}})
+    state = State({export.KEY: {"next": {"part": 0, "last": last}}})
     monkeypatch.setattr(export.st, "session_state", state)
     monkeypatch.setattr("db.fetch_export", lambda *_: (_ for _ in ()).throw(trouble))
     export.answer_browser()
@@ -569,12 +575,6 @@ def test_a_table_that_changed_has_other_buttons(open_page, save):
     save(2)
     until(lambda: len(shown(at.run())) == 2)
     assert dict(at.dataframe[0].proto.button_click_widgets) != before
-
-
-class State(dict):
-    """In the place of Streamlit's session state."""
-
-    __getattr__, __setattr__ = dict.__getitem__, dict.__setitem__
 
 
 def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):

@@ -80,38 +80,38 @@ SECTIONS = """async (tick) => {
 }"""
 
 
-@pytest.mark.parametrize("after", range(0, 300, 50))
-def test_two_sections_on_the_screen_take_turns(chromium, after):
-    """They ask a second apart, and neither waits for news while the other asks again and again."""
+@pytest.fixture
+def page(chromium):
+    """A page of two sections, of which `watch` watches one, with a clock that stands still."""
     page = chromium.new_page()
     page.clock.install(time=0)
     page.goto("about:blank")
     page.clock.pause_at(3600)  # the clock runs until then
     page.evaluate(SECTIONS, live.TICK)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("after", range(0, 300, 50))
+def test_two_sections_on_the_screen_take_turns(page, after):
+    """They ask a second apart, and neither waits for news while the other asks again and again."""
     page.evaluate("watch('insights', 10)")
     page.clock.run_for(after)
     page.evaluate("watch('history', 3)")
     page.clock.run_for(9000)
     ticks = page.evaluate("ticks")
-    page.close()
     asked, times = zip(*ticks, strict=True)
     assert set(asked[:2]) == set(asked[2:4]) == {"history", "insights"}
     assert all(later - earlier > 1000 for earlier, later in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize(("button", "goes_on"), [(0, False), (2, True)])
-def test_no_news_is_asked_for_while_the_pen_is_down_but_a_press_that_opens_a_menu_is_no_pen(chromium, button, goes_on):
-    page = chromium.new_page()
-    page.clock.install(time=0)
-    page.goto("about:blank")
-    page.clock.pause_at(3600)
-    page.evaluate(SECTIONS, live.TICK)
+def test_no_news_is_asked_for_while_the_pen_is_down_but_a_press_that_opens_a_menu_is_no_pen(page, button, goes_on):
     page.evaluate("watch('history', 3)")
     page.clock.run_for(5000)
     before = page.evaluate("ticks.length")
     page.evaluate("button => document.body.dispatchEvent(new PointerEvent('pointerdown', { button }))", button)
     page.clock.run_for(9000)
     after = page.evaluate("ticks.length")
-    page.close()
     assert before > 0
     assert (after > before) == goes_on

@@ -99,14 +99,13 @@ class Visitor:
 
     @property
     def canvas(self):
-        """(element, fragment_id) of the canvas."""
-        return next(found for found in self.inside("canvas") if found[0].HasField("bidi_component"))
+        """(element, fragment_id) of the canvas, or None while a run has not sent it yet."""
+        return next((found for found in self.inside("canvas") if found[0].HasField("bidi_component")), None)
 
     @property
     def drawing_id(self):
-        """Of the drawing on the canvas, or None while a run has not sent that yet."""
-        ids = (element.bidi_component.id for element, _ in self.inside("canvas") if element.HasField("bidi_component"))
-        return next((re.search(r"canvas-([0-9a-f-]{36})", i)[1] for i in ids), None)
+        """Of the drawing on the canvas, or None without one."""
+        return self.canvas and re.search(r"canvas-([0-9a-f-]{36})", self.canvas[0].bidi_component.id)[1]
 
     def draw(self, png):
         """Send this PNG as the drawing, as the canvas does at the end of a stroke."""
