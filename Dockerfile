@@ -23,8 +23,9 @@ RUN python -m venv --without-pip /opt/venv \
 
 # Readable to the app's user whatever the umask of whoever cloned this.
 COPY --chmod=755 .streamlit/ .streamlit/
-COPY --chmod=755 app.py answer.py canvas.py utils.py model.py db.py postgres.py embedded.py outbox.py history.py \
-     snapshot.py live.py export.py insights.py model.pth model.json ./
+COPY --chmod=755 page/ page/
+COPY --chmod=755 store/ store/
+COPY --chmod=755 app.py utils.py model.py db.py model.pth model.json ./
 
 USER 10001
 EXPOSE 8501

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-import answer
-from canvas import canvas_url, decode, send_at_once, show_canvas
-from history import show_history
-from insights import show_insights
-from live import answer_also
 from model import DigitNet, ModelError, Prediction, freeze, load_model, predict
-from outbox import SAVE_WAIT, Allowance, shared
+from page import answer
+from page.canvas import canvas_url, decode, send_at_once, show_canvas
+from page.history import show_history
+from page.insights import show_insights
+from page.live import answer_also
+from store.outbox import SAVE_WAIT, Allowance, shared
 from utils import DrawingError, encode_png, preprocess
 
 st.set_page_config(page_title="Draw a digit", page_icon="✏️", layout="centered")
@@ -211,7 +211,7 @@ def show_unseen() -> None:
 
 # --- the page --------------------------------------------------------------------------------------------------------
 
-st.html(HERE / ".streamlit" / "page.css")
+st.html(HERE / "page" / "static" / "page.css")
 
 try:
     MODEL = get_model()

@@ -15,8 +15,8 @@ import pandas as pd
 import psycopg2
 from PIL import Image
 
-import postgres
-from postgres import DatabaseError, Refused, close  # noqa: F401 (part of what this module offers)
+from store import postgres
+from store.postgres import DatabaseError, Refused, close  # noqa: F401 (part of what this module offers)
 
 log = logging.getLogger(__name__)
 

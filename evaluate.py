@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from model import NOT_A_DIGIT, DigitNet, load_model, predict
-from strokes import doodles, place, render_strokes
+from training.strokes import doodles, place, render_strokes
 from utils import decode_drawing, preprocess, preprocess_gray
 
 PLACEMENTS = 5  # times that every drawing is put on the canvas, each at another size and place

@@ -23,10 +23,9 @@ import torch.nn.functional as F
 from torchvision.datasets import MNIST
 from tqdm import tqdm
 
-import augment
-import glyphs
 from evaluate import evaluate, table
 from model import NOT_A_DIGIT, DigitNet
+from training import augment, glyphs
 
 HELD_OUT = 5000  # of the training images, at random, the same for every seed: on them the temperature is fitted
 EPOCHS = 24

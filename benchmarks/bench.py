@@ -20,8 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 from seed_rows import GLYPHS  # noqa: E402
 
-import embedded  # noqa: E402
-from strokes import place, render_strokes  # noqa: E402
+from store import embedded  # noqa: E402
+from training.strokes import place, render_strokes  # noqa: E402
 
 
 @contextlib.contextmanager

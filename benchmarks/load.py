@@ -30,8 +30,8 @@ from bench import ROOT, conditions, database, drawing, percentile, report
 from browser import serve
 from visitor import Visitor
 
-import answer
 from model import load_model, predict
+from page import answer
 from utils import decode_drawing, preprocess
 
 EVERY = 2.0  # seconds between two strokes of a session

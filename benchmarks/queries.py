@@ -80,8 +80,8 @@ def copy():
     """Print what the shared copy costs."""
     from streamlit import dataframe_util
 
-    import history
-    import snapshot
+    from page import history
+    from store import snapshot
 
     before, cpu, began = memory()[0], time.process_time(), time.perf_counter()
     shared = snapshot.Snapshot()
@@ -123,7 +123,7 @@ def main():
         from seed_rows import seed_rows
 
         import db
-        import postgres
+        from store import postgres
 
         if not options.here:
             seed_rows(options.rows)

@@ -15,8 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import db  # noqa: E402
-import postgres  # noqa: E402
-from strokes import place, render_strokes  # noqa: E402
+from store import postgres  # noqa: E402
+from training.strokes import place, render_strokes  # noqa: E402
 from utils import encode_png  # noqa: E402
 
 PICTURES = 300

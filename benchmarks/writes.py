@@ -26,7 +26,7 @@ def main():
     with database() as environment:
         os.environ.update(environment)
         import db
-        from outbox import Outbox
+        from store.outbox import Outbox
 
         outbox = Outbox()
         inserts, labels, single = [], [], []

@@ -23,7 +23,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from strokes import dense  # noqa: E402
+from training.strokes import dense  # noqa: E402
 from utils import decode_drawing, preprocess  # noqa: E402
 
 CANVAS = ".st-key-canvas canvas.upper-canvas:visible"

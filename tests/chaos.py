@@ -145,7 +145,7 @@ class Embedded:
         return ["the embedded server runs on after Ctrl-C"] if server_processes(self.data) else []
 
     def rows(self):
-        import postgres
+        from store import postgres
 
         return [row for (row,) in postgres.reads.run(ROWS)[2]]
 

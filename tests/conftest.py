@@ -12,8 +12,7 @@ import pytest
 SETTINGS = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "PGDATA_DIR")
 os.environ.update(dict.fromkeys(SETTINGS, "") | {"POSTGRES_HOST": "/nowhere"})
 
-import embedded  # noqa: E402
-import postgres  # noqa: E402
+from store import embedded, postgres  # noqa: E402
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 from streamlit.testing.v1 import AppTest
 
-from outbox import shared
+from store.outbox import shared
 
 ROOT = Path(__file__).parent.parent
 SEVEN = [(90, 60), (190, 60), (130, 220)]
@@ -109,7 +109,7 @@ def test_a_drawing_is_read_shown_and_kept_as_a_grayscale_png_of_the_canvas(page,
     ],
 )
 def test_no_probability_is_rounded_to_a_certainty(p, percent, short):
-    import answer
+    from page import answer
 
     assert (answer.percent(p), answer.short(p)) == (percent, short)
     said = answer.Prediction(7, p, (*[0.0] * 7, p, 0.0, 0.0), 0.0)
@@ -117,8 +117,8 @@ def test_no_probability_is_rounded_to_a_certainty(p, percent, short):
 
 
 def test_one_stroke_is_answered_at_a_time_but_no_other_waits_until_its_row_is_saved(page, monkeypatch):
-    import answer
-    from outbox import Outbox
+    from page import answer
+    from store.outbox import Outbox
 
     held = []
 
@@ -169,7 +169,7 @@ def test_a_run_that_is_ended_between_two_changes_of_the_session_loses_nothing(pa
 
 
 def test_a_drawing_that_is_refused_while_the_page_looks_is_not_called_saved(page, monkeypatch):
-    from outbox import Outbox
+    from store.outbox import Outbox
 
     state = {"pending": True, "lost": False}
 
@@ -318,8 +318,8 @@ def test_what_is_no_digit_cannot_be_accepted(page, db):
 
 
 def test_a_doubtful_answer_names_the_runner_up_and_none_is_called_certain():
-    import answer
     from model import Prediction
+    from page import answer
 
     p = [0.05, 0.3, 0.05, 0.04, 0.04, 0.04, 0.04, 0.35, 0.04, 0.04]
     said = answer.confidence(Prediction(7, 0.35, tuple(p), 0.01))

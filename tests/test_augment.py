@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-import augment
-import glyphs
 from evaluate import area_under_roc
 from model import NOT_A_DIGIT, load_model
-from strokes import render_strokes
+from training import augment, glyphs
+from training.strokes import render_strokes
 from utils import BRUSH_WIDTH, preprocess_gray
 
 

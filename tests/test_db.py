@@ -20,7 +20,7 @@ import psycopg2
 import pytest
 from PIL import Image
 
-import postgres
+from store import postgres
 
 ROOT = Path(__file__).parent.parent
 
@@ -416,7 +416,7 @@ def embedded_db(folder, monkeypatch):
         monkeypatch.setenv(f"POSTGRES_{name}", "")
     monkeypatch.setenv("PGDATA_DIR", str(folder / "pgdata"))
     postgres.disconnect()
-    import embedded
+    from store import embedded
 
     others = embedded._held.copy()  # the session's server: not ours to stop here
     embedded._held.clear()
@@ -489,7 +489,7 @@ def test_a_folder_of_any_name_works(folder, embedded_db, monkeypatch, name):
     monkeypatch.setenv("PGDATA_DIR", str(folder / name))
     embedded_db.create_table()
     assert len(embedded_db.fetch_predictions()) == 0
-    import embedded
+    from store import embedded
 
     sockets = embedded._socket_folder(folder / ("long" * 30))  # in /tmp, where all may write
     assert sockets.stat().st_mode & 0o777 == 0o700

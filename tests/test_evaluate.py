@@ -13,9 +13,9 @@ from PIL import Image
 from test_train import write_mnist
 
 import evaluate
-import glyphs
 from model import load_model, predict
-from strokes import dense, doodles, place, render_strokes
+from training import glyphs
+from training.strokes import dense, doodles, place, render_strokes
 from utils import CANVAS_SIZE, decode_drawing, preprocess, preprocess_gray, to_gray
 
 ROOT = Path(__file__).parent.parent

@@ -17,9 +17,8 @@ import pytest
 from chaos import App, Chaos, Embedded, bad, hit, server_processes
 from visitor import Visitor, scribble
 
-import embedded
-import postgres
-from outbox import Outbox
+from store import embedded, postgres
+from store.outbox import Outbox
 
 PLANTED = "planted-Pa55word"
 

@@ -26,11 +26,9 @@ from playwright.sync_api import expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.testing.v1 import AppTest
 
-import export
-import history
-import postgres
-import snapshot
-from snapshot import Snapshot, View, merge, to_arrow
+from page import export, history
+from store import postgres, snapshot
+from store.snapshot import Snapshot, View, merge, to_arrow
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 SEVEN = placed([[(0.15, 0.05), (0.85, 0.04), (0.42, 0.98)]])
@@ -348,8 +346,8 @@ def test_a_download_that_cannot_go_on_says_so(monkeypatch, last, trouble):
 def page():
     import streamlit as st
 
-    from history import show_history
-    from outbox import shared
+    from page.history import show_history
+    from store.outbox import shared
 
     with st.container(key="history"):
         show_history(st.session_state.setdefault("own_ids", set()), shared())

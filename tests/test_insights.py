@@ -12,8 +12,8 @@ from browser import Visitor
 from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
-import insights
-import postgres
+from page import insights
+from store import postgres
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 def page():
     import streamlit as st
 
-    from insights import show_insights
+    from page.insights import show_insights
 
     with st.container(key="insights"):
         show_insights()

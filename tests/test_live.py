@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import db
-import live
+from page import live
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def look(reader, trouble, times=5):
 
 
 def test_each_kind_of_failure_is_logged_once_and_so_is_the_recovery(reader, caplog):
-    caplog.set_level(logging.DEBUG, "live")
+    caplog.set_level(logging.DEBUG, "page.live")
     away, full = db.DatabaseError("no server there"), db.DatabaseError("its disk is full")
     look(reader, None)
     assert caplog.messages == []

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import outbox
-import postgres
-from outbox import Outbox
+from store import outbox, postgres
+from store.outbox import Outbox
 
 
 @pytest.fixture

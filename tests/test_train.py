@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-import augment
 import evaluate
-import glyphs
 import train
 from model import load_model
+from training import augment, glyphs
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("DATA_DIR", ROOT / "data"))

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 import streamlit as st
 
 import db
-from answer import bars, is_digit, percent
-from export import show_download
-from insights import share
-from live import AWAY, answer_also, begin, time_zone, watch
 from model import Prediction
-from outbox import SAVE_WAIT
-from snapshot import NO_DIGIT, WRONG, Snapshot, View
+from page.answer import bars, is_digit, percent
+from page.export import show_download
+from page.insights import share
+from page.live import AWAY, answer_also, begin, time_zone, watch
+from store.outbox import SAVE_WAIT
+from store.snapshot import NO_DIGIT, WRONG, Snapshot, View
 from utils import DrawingError, decode_drawing, encode_png, preprocess
 
 COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verdict"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from augment import FINE
+from training.augment import FINE
 
 DIGITS = {
     0: """

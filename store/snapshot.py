@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import db
-from answer import DOUBT
-from live import Reader
+from page.answer import DOUBT
+from page.live import Reader
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from dotenv import load_dotenv
 from psycopg2 import errors
 from psycopg2.extensions import POLL_OK, POLL_READ
 
-import embedded
+from store import embedded
 
-HERE = Path(__file__).parent
-load_dotenv(HERE / ".env")
+PROJECT = Path(__file__).parent.parent
+load_dotenv(PROJECT / ".env")
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5
@@ -159,7 +159,7 @@ def _connect(seconds):
             key: os.environ[f"POSTGRES_{name}"] for key, name in names.items() if os.getenv(f"POSTGRES_{name}")
         }
     else:
-        folder = embedded.start(os.getenv("PGDATA_DIR") or HERE / "pgdata")
+        folder = embedded.start(os.getenv("PGDATA_DIR") or PROJECT / "pgdata")
         server = {"host": folder, "port": 5432, "dbname": "postgres", "user": "postgres"}
     # Asynchronous, because only so can a client give up on a server that is paused while its kernel still answers.
     connection = psycopg2.connect(

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 import db
-from live import Reader, begin, time_zone, watch
+from page.live import Reader, begin, time_zone, watch
 
 WRONG, QUIET = "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark page
 FEW = {"confusion": 20, "reliability": 50, "accuracy": 20}  # labelled drawings below which a chart would show noise
