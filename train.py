@@ -1,6 +1,6 @@
 """Trains the network on MNIST's training images and on what is drawn beside them; writes model.pth and model.json.
 
-    python train.py [--data DIR] [--seed N] [--epochs N] [--target 99.5]
+    python train.py [--data DIR] [--seed N] [--epochs N] [--start model.pth] [--target 99.5]
 
 24 epochs reach 99.57 to 99.68 % of MNIST's test images (seeds 0 to 2), in 42 to 54 minutes of one core with bfloat16.
 """
@@ -12,10 +12,12 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,29 +26,31 @@ from torchvision.datasets import MNIST
 from tqdm import tqdm
 
 from evaluate import evaluate, table
-from model import NOT_A_DIGIT, DigitNet
-from training import augment, glyphs
+from model import NOT_A_DIGIT, DigitNet, load_model, log_odds
+from training import augment, glyphs, nothing
+from utils import wilson
 
-HELD_OUT = 5000  # of the training images, at random, the same for every seed: on them the temperature is fitted
+HELD_OUT = 5000  # of the training images, at random, the same for every seed: on them temperature and point are fitted
 EPOCHS = 24
-LAST_EPOCHS, UNWARPED = 4, 96  # in the last epochs so many of a batch's MNIST images are not warped
+LAST_EPOCHS, UNWARPED = 4, 96  # in the last epochs, a third at most, so many of a batch's MNIST images are not warped
 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
 GRAY = 192  # MNIST's images, warped
 REDRAWN = 36  # MNIST's skeletons, drawn with any pen
 STYLES = 24  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
-NOTHING = 16  # letters, symbols, shapes, scribbles, two digits side by side, digits lying down
-TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 6_000, 4_000  # how many are made, once
+NOTHING = 40  # letters, symbols, icons, pictures, scribbles, two digits side by side, digits turned over
+TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 6_000, 5_000  # how many are made, once
 
 PEN = (0.6, 2.8)  # radius in pixels of the 28×28 picture: the brush, on drawings of a fifth of the canvas and more
 THIN_PEN = (0.6, 1.8)  # for what is no digit: a blot of ink may be a thick digit
 
 BLUR = 1.0  # pixels: half of a batch is blurred by up to this, as a warp blurs MNIST and no pen blurs what it draws
 
-DOUBT = 0.3  # weight of "is it a digit at all?" beside "which one?": at 1, odd digits are turned away
-NOT_DIGITS = 0.01  # the share of drawings that are no digit that visitors are taken to make; in training it is higher
+DOUBT = 0.3  # weight of "is it a digit at all?" beside "which one?"
+TURNED_AWAY = 0.002  # of held-out digits, plain and redrawn by pens of all widths: the point of `not_a_digit`
 
 LEARNING_RATE = 4e-3  # at its highest; one cycle, a fifth of it rising
+STARTED_RATE = 1.2e-3  # the same of a training that starts from weights
 WEIGHT_DECAY = 0.02
 SHARPNESS = 0.05  # how far the weights climb, before each step, towards the highest loss near them
 AVERAGE = 0.999  # what the moving average of the weights keeps at each step
@@ -64,12 +68,17 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument(
+        "--start", type=Path, help="weights to go on from; with --epochs 0 only temperature and point are fitted"
+    )
     parser.add_argument("--target", type=float, help="accuracy on the test images in per cent; exits with 1 below it")
     parser.add_argument(
         "--out", type=Path, default=Path("model.pth"), help="the weights; a .json is written beside them"
     )
     parser.add_argument("--threads", type=int, help="threads to compute with (default: PyTorch's own number)")
     args = parser.parse_args()
+    if not args.epochs and not args.start:
+        parser.error("no epochs and nothing to start from: give --epochs or --start")
     if not args.out.parent.is_dir():
         parser.error(f"there is no folder {args.out.parent} to write {args.out.name} to")
     if args.threads:
@@ -82,14 +91,17 @@ def main() -> None:
     shuffled = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     images, labels = data.data[shuffled], data.targets[shuffled]
     held_out = images[-HELD_OUT:], labels[-HELD_OUT:]
-    pools = make_pools(images[:-HELD_OUT], labels[:-HELD_OUT], np.random.default_rng(args.seed))
-    print("pictures to draw from:", ", ".join(f"{name} {len(x):,}" for name, (x, _) in pools.items()))
-    model = fit(pools, args.epochs, lambda model: held_out_accuracy(model, *held_out))
-    shift_prior(model)
+    if args.epochs:
+        pools = make_pools(images[:-HELD_OUT], labels[:-HELD_OUT], np.random.default_rng(args.seed))
+        print("pictures to draw from:", ", ".join(f"{name} {len(x):,}" for name, (x, _) in pools.items()))
+        model = fit(pools, args.epochs, lambda model: held_out_accuracy(model, *held_out), args.start)
+    else:
+        model = copy.deepcopy(load_model(args.start))
     model.temperature.fill_(fit_temperature(model, *held_out))
+    point = fit_point(model, held_out[0], np.random.default_rng(0))
     minutes = (time.monotonic() - started) / 60
 
-    made = save(model, args, minutes)
+    made = save(model, args, minutes, point)
     print(f"{args.out} written after {minutes:.1f} minutes of training\n")
     figures, _ = evaluate(model, args.data, sorted(args.data.glob("*.jsonl")))
     args.out.with_suffix(".json").write_text(json.dumps(made | {"measured": figures}, indent=1) + "\n")
@@ -104,14 +116,15 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
     lines = torch.cat([augment.thin(part) for part in images.split(64)])
     altered = torch.isin(labels, torch.tensor([0, 1, 7]))
     templates, template_labels = glyphs.digit_styles(TEMPLATES, rng)
-    turned = lines[torch.isin(labels, torch.tensor([2, 3, 4, 5, 7]))][:TURNED].rot90(1, (1, 2))
-    nothing = torch.cat([glyphs.non_digits(NON_DIGITS, rng), glyphs.pairs(lines[: 2 * PAIRS], rng), turned])
+    several, turned = nothing.pairs(lines[: 2 * PAIRS], rng), nothing.turned_over(lines[:TURNED], labels[:TURNED])
+    icons = nothing.icons().repeat(3, 1, 1)
+    others = torch.cat([nothing.non_digits(NON_DIGITS, rng), icons, several, turned])
     styles = torch.cat([glyphs.add_strokes(lines[altered], labels[altered], rng), templates])
     return {
         "gray": (images, labels),
         "redrawn": (augment.fields(lines), labels),
         "styles": (augment.fields(styles), torch.cat([labels[altered], template_labels])),
-        "nothing": (augment.fields(nothing), torch.full((len(nothing),), NOT_A_DIGIT)),
+        "nothing": (augment.fields(others), torch.full((len(others),), NOT_A_DIGIT)),
     }
 
 
@@ -137,24 +150,26 @@ def random_pen(n: int, pen: tuple[float, float]) -> torch.Tensor:
     return augment.uniform(n, np.log(pen[0]), np.log(pen[1])).exp()
 
 
-def fit(pools: Pools, epochs: int, accuracy: Callable[[DigitNet], float]) -> DigitNet:
+def fit(pools: Pools, epochs: int, accuracy: Callable[[DigitNet], float], start: Path | None = None) -> DigitNet:
     """The moving average of the weights over a training of so many epochs, in eval mode."""
-    model = DigitNet().to(memory_format=torch.channels_last)
+    model, rate = DigitNet().to(memory_format=torch.channels_last), STARTED_RATE if start else LEARNING_RATE
+    if start:
+        model.layers.load_state_dict(load_model(start).layers.state_dict())
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
     steps = max(1, len(pools["gray"][0]) // GRAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps * epochs, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(1, steps * epochs), pct_start=0.2)
     bf16 = has_bfloat16()
 
     def backward(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             logits = model(x.contiguous(memory_format=torch.channels_last))
-        cross_entropy(logits.float(), y).backward()
+        torch.autograd.backward(cross_entropy(logits.float(), y))
 
     for epoch in range(epochs):
         model.train()
-        unwarped = UNWARPED if epoch >= epochs - LAST_EPOCHS else 0
+        unwarped = UNWARPED if epoch >= epochs - min(LAST_EPOCHS, epochs // 3) else 0
         bar = tqdm(range(steps), desc=f"epoch {epoch + 1}/{epochs}", mininterval=1)
         for step in bar:
             done = epoch * steps + step
@@ -179,7 +194,7 @@ def cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """That of eleven classes, as the sum of its two parts: which digit, and whether it is one, which weighs DOUBT."""
     digits, is_digit = logits[:, :NOT_A_DIGIT], y != NOT_A_DIGIT
     which = F.cross_entropy(digits[is_digit], y[is_digit])
-    whether = F.binary_cross_entropy_with_logits(digits.logsumexp(1) - logits[:, NOT_A_DIGIT], is_digit.float())
+    whether = F.binary_cross_entropy_with_logits(log_odds(logits), (~is_digit).float())
     return which + DOUBT * whether
 
 
@@ -191,10 +206,11 @@ def climbed(model: DigitNet) -> Iterator[None]:
     """
     weights = list(model.parameters())
     with torch.no_grad():
-        length = torch.nn.utils.get_total_norm([p.grad for p in weights]).clamp(min=1e-12)
+        gradients = [p.grad for p in weights if p.grad is not None]
+        length = torch.nn.utils.get_total_norm(gradients).clamp(min=1e-12)
         before = [p.clone() for p in weights]
-        for p in weights:
-            p.add_(p.grad, alpha=SHARPNESS / float(length))
+        for p, gradient in zip(weights, gradients, strict=True):
+            p.add_(gradient, alpha=SHARPNESS / float(length))
     yield
     with torch.no_grad():
         for p, value in zip(weights, before, strict=True):
@@ -209,47 +225,99 @@ def follow(average: DigitNet, model: DigitNet, keep: float) -> None:
             mean.lerp_(value, 1 - keep)
 
 
-@torch.no_grad()
-def shift_prior(model: DigitNet) -> None:
-    """Moves the eleventh output from the share of non-digits in training to that in use (Saerens et al., 2002)."""
-    in_training, in_use = NOTHING / (GRAY + REDRAWN + STYLES + NOTHING), NOT_DIGITS
-    model.layers[-1].bias[NOT_A_DIGIT] += np.log(in_use / (1 - in_use)) - np.log(in_training / (1 - in_training))
+def logits_of(model: DigitNet, pictures: torch.Tensor) -> torch.Tensor:
+    """(n, 28, 28) float pictures → (n, 11)."""
+    with torch.inference_mode():
+        return torch.cat([model(pictures[i : i + 500, None]) for i in range(0, len(pictures), 500)])
 
 
-@torch.inference_mode()
 def held_out_accuracy(model: DigitNet, images: torch.Tensor, labels: torch.Tensor) -> float:
-    logits = torch.cat([model(part[:, None].float() / 255) for part in images.split(500)])
-    return 100 * float((logits[:, :NOT_A_DIGIT].argmax(1) == labels).float().mean())
+    digits = logits_of(model, images.float() / 255)[:, :NOT_A_DIGIT]
+    return 100 * float((digits.argmax(1) == labels).float().mean())
 
 
-@torch.inference_mode()
 def fit_temperature(model: DigitNet, images: torch.Tensor, labels: torch.Tensor) -> float:
     """The temperature (Guo et al., 2017) at which the mean confidence on held-out images is their accuracy."""
-    logits = torch.cat([model(part[:, None].float() / 255) for part in images.split(500)])
-
-    def gap(temperature: float) -> float:
-        best = (logits / temperature).softmax(1)[:, :NOT_A_DIGIT].max(1)
-        return abs(float(best.values.mean() - (best.indices == labels).float().mean()))
-
+    digits = logits_of(model, images.float() / 255)[:, :NOT_A_DIGIT]
+    accuracy = float((digits.argmax(1) == labels).float().mean())
+    gap = lambda temperature: abs(float((digits / temperature).softmax(1).amax(1).mean()) - accuracy)  # noqa: E731
     return min(np.arange(0.5, 2, 0.01).tolist(), key=gap)
 
 
-def save(model: DigitNet, args: argparse.Namespace, minutes: float) -> dict:
+def fit_point(model: DigitNet, images: torch.Tensor, rng: np.random.Generator) -> dict[str, Any]:
+    """Sets `scale` and `shift` so that at most TURNED_AWAY of held-out digits are above a half; says how many are.
+
+    The scale makes the likelihood of the digits, and of as many drawings of none, the highest at that point.
+    """
+    pens = torch.linspace(np.log(PEN[0]), np.log(PEN[1]), len(images)).exp()
+    drawn = augment.fields(torch.cat([augment.thin(images), nothing.non_digits(len(images) // 2, rng)]))
+    pens = torch.cat([pens, pens[: len(images) // 2].clamp(max=THIN_PEN[1])])
+    pictures = torch.cat([images.float() / 255, *(augment.draw(f.float() / 32, r) for f, r in in_parts(drawn, pens))])
+    odds = log_odds(logits_of(model, pictures).double())
+    digits, others = odds[: 2 * len(images)], odds[2 * len(images) :]
+    highest = digits.sort(descending=True).values
+    most = int(TURNED_AWAY * len(digits))
+    point = float(highest[most : most + 1] + highest[max(0, most - 1) : max(1, most)]) / 2
+
+    def loss(scale: float) -> float:
+        return float(F.softplus(scale * (digits - point)).mean() + F.softplus(scale * (point - others)).mean())
+
+    scale = min(np.arange(0.1, 2, 0.05).tolist(), key=loss)
+    model.scale.fill_(scale)
+    model.shift.fill_(-scale * point)
+    turned_away = int((model.scale * digits + model.shift > 0).sum())
+    return {
+        "turned away": turned_away,
+        "of": len(digits),
+        "interval": [100 * p for p in wilson(turned_away, len(digits))],
+    }
+
+
+def in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The same 500 rows of each, from the first to the last."""
+    return zip(*(torch.split(tensor, 500) for tensor in tensors), strict=True)
+
+
+def save(model: DigitNet, args: argparse.Namespace, minutes: float, point: dict[str, Any]) -> dict[str, Any]:
     """Writes the weights, and beside them what made them, which is returned."""
     weights = io.BytesIO()  # not straight to the file: torch.save writes the file's name into it
     torch.save(model.state_dict(), weights)
+    start = json.loads(args.start.with_suffix(".json").read_text()) if args.start else None
     args.out.write_bytes(weights.getvalue())
     made = {
         "sha256": hashlib.sha256(weights.getvalue()).hexdigest(),
-        "command": f"python train.py --seed {args.seed} --epochs {args.epochs} --threads {args.threads}",
+        "command": f"python train.py --seed {args.seed} --epochs {args.epochs} --threads {args.threads}"
+        + (f" --start {args.start.name}" if args.start else ""),
+        "commit": commit(),
+        "constants": {
+            name: value
+            for name, value in globals().items()
+            if name.isupper() and isinstance(value, int | float | tuple)
+        },
         "minutes": round(minutes, 1),
         "threads": args.threads,
         "bfloat16": has_bfloat16(),
         "torch": torch.__version__,
         "temperature": round(float(model.temperature), 2),
+        "point": point | {"scale": round(float(model.scale), 2), "shift": round(float(model.shift), 3)},
     }
+    if start:
+        made["started from"] = {name: start[name] for name in start if name not in ("measured", "point", "temperature")}
     args.out.with_suffix(".json").write_text(json.dumps(made, indent=1) + "\n")
     return made
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, with "+" where files were changed since; None outside a repository."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "*.py", "*.txt"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
 
 
 if __name__ == "__main__":

@@ -14,17 +14,17 @@ from test_train import write_mnist
 
 import evaluate
 from model import load_model, predict
-from training import glyphs
-from training.strokes import dense, doodles, place, render_strokes
+from training import glyphs, nothing
+from training.strokes import dense, doodles, numbers, place, render_strokes
 from utils import CANVAS_SIZE, decode_drawing, preprocess, preprocess_gray, to_gray
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_wilson_gives_the_interval_of_the_literature():
-    low, high = evaluate.wilson(0.1, 20)  # Newcombe (1998), table I: 2 of 20
+    low, high = evaluate.wilson(2, 20)  # Newcombe (1998), table I: 2 of 20
     assert (low, high) == pytest.approx((0.0279, 0.3010), abs=2e-4)
-    assert evaluate.wilson(1.0, 1000)[0] == pytest.approx(0.9962, abs=1e-4)
+    assert evaluate.wilson(1000, 1000)[0] == pytest.approx(0.9962, abs=1e-4)
 
 
 def test_calibration_error_is_the_mean_distance_of_confidence_from_accuracy():
@@ -67,7 +67,7 @@ def files(tmp_path_factory):
             }
         )
     for i in range(20):
-        strokes = [(s / 9).tolist() for s in glyphs.LETTERS[i]]
+        strokes = [(s / 9).tolist() for s in nothing.LETTERS[i]]
         rows.append({"set": "letters", "label": "K" if i else "O", "strokes": strokes})
     (folder / "drawings.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     return folder
@@ -82,7 +82,17 @@ def command(files, *more):
 
 def test_the_command_prints_a_table_and_a_contact_sheet(files, tmp_path):
     table = command(files, "--errors", tmp_path / "errors.png").stdout
-    for word in ("MNIST test", "hand", "letters", "scribbles", "shapes", "doodles", "area under ROC", "milliseconds"):
+    for word in (
+        "MNIST test",
+        "hand",
+        "letters",
+        "scribbles",
+        "shapes",
+        "doodles",
+        "area under ROC",
+        "pairs",
+        "milliseconds",
+    ):
         assert word in table
     with Image.open(tmp_path / "errors.png") as sheet:
         assert sheet.width > 100
@@ -139,6 +149,18 @@ def test_doodles_are_drawings_and_no_two_are_the_same():
         pictures = [preprocess_gray(render_strokes(place(row["strokes"], np.random.default_rng(1)))) for row in rows]
         assert all(p is not None for p in pictures)
         assert len({p.numpy().tobytes() for p in pictures}) == 20
+
+
+def test_numbers_are_whole_digits_side_by_side_on_the_canvas():
+    rng = np.random.default_rng(0)
+    bar = np.zeros((28, 28), np.uint8)
+    bar[4:24, 12:16] = 255
+    for n in (2, 3, 5):
+        canvas = numbers(np.stack([bar] * n), rng)
+        assert canvas.shape == (CANVAS_SIZE, CANVAS_SIZE) and canvas.dtype == np.uint8
+        filled = (canvas > 100).any(0)
+        assert not filled[0] and not filled[-1]
+        assert np.diff(filled.astype(int)).clip(min=0).sum() == n
 
 
 def test_shapes_keep_their_corners():

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
 from evaluate import render_strokes
-from model import DigitNet, ModelError, load_model, predict
-from utils import preprocess_gray
+from model import DigitNet, ModelError, load_model, predict, served_model
+from utils import preprocess_gray, side_by_side_gray
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,10 +46,11 @@ def test_the_network_is_as_small_as_promised():
 
 @settings(deadline=None, max_examples=100)
 @given(x=arrays.arrays(np.float32, (1, 1, 28, 28), elements={"min_value": 0, "max_value": 1}))
-def test_every_prediction_is_a_distribution_over_ten_digits_and_none(model, x):
+def test_every_prediction_is_a_distribution_over_ten_digits_and_says_apart_how_likely_none_is(model, x):
     p = predict(model, torch.from_numpy(x))
     assert len(p.probabilities) == 10 and all(0 <= q <= 1 for q in p.probabilities) and 0 <= p.not_a_digit <= 1
-    assert sum(p.probabilities) + p.not_a_digit == pytest.approx(1, abs=1e-9)
+    assert sum(p.probabilities) == pytest.approx(1, abs=1e-9)
+    assert p.parts == ()
     assert p.confidence == max(p.probabilities) == p.probabilities[p.digit]
 
 
@@ -63,6 +64,29 @@ def test_simple_digits_are_read_and_a_scribble_is_not(model):
     rng = np.random.default_rng(0)
     p = predict(model, preprocess_gray(render_strokes([rng.uniform(20, 260, (25, 2))])))
     assert p.not_a_digit > 0.5
+
+
+def test_of_digits_side_by_side_each_is_read_and_a_digit_of_several_strokes_is_one(model):
+    one = [[(100, 60), (100, 200)]]
+    seven = [[(150, 65), (230, 65), (180, 200)]]
+    zero = [[(200 + 45 * np.sin(t), 130 - 65 * np.cos(t)) for t in np.linspace(0, 2 * np.pi, 40)]]
+    for strokes, parts in (
+        (one + seven, (1, 7)),
+        (one + zero, (1, 0)),
+        (zero, ()),
+        (one + [[(150, 130), (151, 130)]], ()),  # a dot
+        ([[(90, 60), (60, 150), (150, 150)], [(140, 90), (140, 220)]], ()),  # a four
+    ):
+        canvas = render_strokes(strokes)
+        assert predict(model, preprocess_gray(canvas), side_by_side_gray(canvas)).parts == parts
+
+
+def test_of_what_is_side_by_side_and_no_digits_no_part_is_named(model):
+    rng = np.random.default_rng(0)
+    scribbles = render_strokes([rng.uniform(20, 120, (20, 2)), rng.uniform(160, 260, (20, 2))])
+    parts = side_by_side_gray(scribbles)
+    assert len(parts) == 2
+    assert predict(model, preprocess_gray(scribbles), parts).parts == ()
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (2, 1, 28, 28), (1, 3, 28, 28), (1, 1, 27, 28)])
@@ -136,3 +160,17 @@ def test_a_file_that_holds_something_else_is_refused_and_never_run(copy, kind):
     declare(copy)
     with pytest.raises(ModelError, match=r"does not hold this network's weights.*python train\.py"):
         load_model(copy)
+
+
+def test_the_served_network_answers_as_the_one_in_the_file():
+    torch.manual_seed(0)
+    plain, served = load_model(ROOT / "model.pth"), served_model(ROOT / "model.pth")
+    assert served.version == plain.version
+    assert served_model(ROOT / "model.pth") is served
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in served.modules())
+    for _ in range(20):
+        picture = torch.rand(1, 1, 28, 28) ** 4
+        one, other = predict(plain, picture), predict(served, picture)
+        assert one.digit == other.digit
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+        assert one.not_a_digit == pytest.approx(other.not_a_digit, abs=1e-6)

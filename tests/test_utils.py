@@ -1,6 +1,7 @@
 """Preprocessing: the same picture wherever, however large and with whichever pen a digit is drawn."""
 
 import io
+import math
 import zlib
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 import utils
 from evaluate import render_strokes
-from utils import DrawingError, decode_drawing, encode_png, preprocess
+from utils import DrawingError, decode_drawing, encode_png, preprocess, side_by_side, wilson
 
 # A seven with a crossbar, in a box of side 1: corners, a slope and two strokes.
 SEVEN = [np.array([[0.1, 0.0], [0.8, 0.02], [0.6, 0.4], [0.35, 1.0]]), np.array([[0.2, 0.5], [0.7, 0.48]])]
@@ -176,3 +177,49 @@ def test_a_png_of_any_mode_is_read(mode):
     image.save(buffer, format="PNG")
     expected = seven(200, 30, 30, 20)
     assert nearest_shift(preprocess(decode_drawing(buffer.getvalue())), expected) < 0.12
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (90, 100), (1, 2), (58_278, 59_903)])
+def test_the_bounds_are_the_shares_from_which_the_one_seen_is_just_possible(right, n):
+    for bound in wilson(right, n):  # the score test's own equation, which Wilson's interval solves
+        assert abs(right / n - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / n), abs=1e-7)
+
+
+def test_the_wilson_interval_holds_the_truth_95_times_in_100():
+    n, p = 40, 0.9
+    weight = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+    covered = sum(w for k, w in enumerate(weight) if wilson(k, n)[0] <= p <= wilson(k, n)[1])
+    assert 0.92 < covered < 0.98
+
+
+def strokes_at(*columns: tuple[int, int], lean: int = 0) -> np.ndarray:
+    """A canvas with bars from one column to another, leaning to the right by so many pixels from foot to top."""
+    canvas = np.zeros((280, 280, 4), np.uint8)
+    for y in range(60, 220):
+        for left, right in columns:
+            shift = round(lean * (220 - y) / 160)
+            canvas[y, left + shift : right + shift] = 255
+    return canvas
+
+
+def test_parts_lie_side_by_side_where_an_empty_strip_is_between_them_upright_or_leaning():
+    for lean in (0, 40):
+        parts = side_by_side(strokes_at((60, 80), (100, 130), (150, 170), lean=lean))
+        assert len(parts) == 3
+        assert all(part.shape == (1, 1, 28, 28) and part.max() == 1 for part in parts)
+    alone = strokes_at((100, 130))
+    assert torch.equal(side_by_side(strokes_at((60, 80), (100, 130)))[1], preprocess(alone))
+    assert side_by_side(alone) == [] and side_by_side(np.zeros((280, 280, 4), np.uint8)) == []
+
+
+def test_a_dot_or_a_cap_beside_a_digit_is_no_part_of_its_own():
+    canvas = strokes_at((60, 80))
+    canvas[60:100, 100:140] = 255
+    assert side_by_side(canvas) == []
+
+
+def test_parts_are_the_same_on_a_canvas_of_device_pixels():
+    canvas = strokes_at((60, 80), (100, 130))
+    enlarged = canvas.repeat(3, 0).repeat(3, 1)
+    for part, small in zip(side_by_side(enlarged), side_by_side(canvas), strict=True):
+        assert torch.allclose(part, small, atol=0.02)

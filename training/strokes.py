@@ -2,16 +2,21 @@
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from utils import BRUSH_WIDTH, CANVAS_SIZE
+from utils import BOX, BRUSH_WIDTH, CANVAS_SIZE
+
+Strokes = Sequence[npt.ArrayLike]  # each (n, 2): its points, x before y
 
 SUPERSAMPLING = 4  # a pixel of the canvas is drawn as 4×4 and averaged: the browser's anti-aliasing
 
 
-def place(strokes: list, rng: np.random.Generator, size: int = CANVAS_SIZE) -> list[np.ndarray]:
+def place(strokes: Strokes, rng: np.random.Generator, size: int = CANVAS_SIZE) -> list[np.ndarray]:
     """Strokes of any size → canvas pixels: the longer side 35 to 85 % of the canvas, anywhere on it, as people draw."""
     points = np.vstack([np.asarray(s, dtype=np.float64) for s in strokes])
     low, high = points.min(axis=0), points.max(axis=0)
@@ -22,7 +27,7 @@ def place(strokes: list, rng: np.random.Generator, size: int = CANVAS_SIZE) -> l
     return [(np.asarray(s, dtype=np.float64) - low) * scale + corner for s in strokes]
 
 
-def render_strokes(strokes: list, size: int = CANVAS_SIZE, brush: float = BRUSH_WIDTH) -> np.ndarray:
+def render_strokes(strokes: Strokes, size: int = CANVAS_SIZE, brush: float = BRUSH_WIDTH) -> np.ndarray:
     """Strokes, each a list of (x, y) in canvas pixels, → (size, size) uint8: what the browser's canvas shows of them.
 
     White on black, round caps and joins, and a quadratic curve through the middles between the points, as the canvas's
@@ -39,6 +44,28 @@ def render_strokes(strokes: list, size: int = CANVAS_SIZE, brush: float = BRUSH_
     return np.asarray(image.reduce(SUPERSAMPLING))
 
 
+def numbers(images: np.ndarray, rng: np.random.Generator, size: int = CANVAS_SIZE) -> np.ndarray:
+    """(n, 28, 28) uint8 of MNIST → (size, size) uint8: these digits side by side, as people write numbers.
+
+    A full digit is 60 to 120 pixels of 280 high, less where they would not fit; its neighbours are up to 15 % larger or
+    smaller and up to 12 % higher or lower; and between two lies 6 to 50 % of a digit's height.
+    """
+    height = size * rng.uniform(60, 120) / 280
+    scales, gaps = rng.uniform(0.85, 1.15, len(images)), rng.uniform(0.06, 0.5, len(images) - 1)
+    inks = [Image.fromarray(image).crop(Image.fromarray(image).getbbox()) for image in images]
+    width = sum(ink.width * scale / BOX for ink, scale in zip(inks, scales, strict=True)) + gaps.sum()
+    height = min(height, 0.95 * size / width)
+    left = rng.uniform(0.01 * size, 0.99 * size - width * height)
+    middle = rng.uniform(0.75 * height, size - 0.75 * height)
+    canvas = Image.new("L", (size, size))
+    for ink, scale, gap in zip(inks, scales * height / BOX, [*gaps, 0], strict=True):
+        enlarged = ink.resize((round(ink.width * scale) or 1, round(ink.height * scale) or 1), Image.Resampling.BICUBIC)
+        top = middle - enlarged.height / 2 + rng.uniform(-0.12, 0.12) * height
+        canvas.paste(enlarged, (round(left), round(top)), enlarged)
+        left += enlarged.width + gap * height
+    return np.asarray(canvas)
+
+
 def _smooth(points: np.ndarray) -> np.ndarray:
     """(n, 2) points → points along the quadratic curves whose control points they are."""
     if len(points) < 3:
@@ -51,7 +78,7 @@ def _smooth(points: np.ndarray) -> np.ndarray:
     return np.vstack([*path, points[-1:]])
 
 
-def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict]]:
+def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict[str, Any]]]:
     """Scribbles, shapes and doodles of our own making.
 
     Training has scribbles by other formulas, nearly the same shapes, and some of the doodles' motifs (`glyphs.py`).
@@ -64,7 +91,7 @@ def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict]]:
     }
 
 
-def dense(stroke: list, step: float = 0.06) -> list:
+def dense(stroke: list[Any], step: float = 0.06) -> list[Any]:
     """The same stroke with no two neighbouring points further apart than `step`: the canvas rounds off far corners."""
     points = []
     for (x, y), (u, v) in itertools.pairwise(stroke):
@@ -83,11 +110,11 @@ def _scribble(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
 
 def _shape(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
     """A triangle, square, rectangle, star, plus or cross, turned a little and drawn by hand."""
-    kind, a, at = (
-        rng.integers(6),
-        rng.uniform(-0.3, 0.3),
-        lambda angles, r=1: np.stack([np.sin(angles), -np.cos(angles)], 1) * r,
-    )
+    kind, a = rng.integers(6), rng.uniform(-0.3, 0.3)
+
+    def at(angles: np.ndarray) -> np.ndarray:
+        return np.stack([np.sin(angles), -np.cos(angles)], 1)
+
     strokes = [
         [at(np.arange(4) * 2 * np.pi / 3)],
         [at((np.arange(5) + 0.5) * np.pi / 2)],
@@ -102,8 +129,13 @@ def _shape(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
 
 def _doodle(rng: np.random.Generator, t: np.ndarray) -> list[np.ndarray]:
     """A heart, a flower, a spring, a wave, a stick figure, a fish, a sun, a face."""
-    line = lambda *points: np.array(points, dtype=float)  # noqa: E731
-    ring = lambda x, y, r: np.stack([x + r * np.cos(t), y + r * np.sin(t)], 1)  # noqa: E731
+
+    def line(*points: tuple[float, float]) -> np.ndarray:
+        return np.array(points, dtype=float)
+
+    def ring(x: float, y: float, r: float) -> np.ndarray:
+        return np.stack([x + r * np.cos(t), y + r * np.sin(t)], 1)
+
     petals = rng.integers(3, 7)
     kinds = [
         [np.stack([16 * np.sin(t) ** 3, -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t)], 1) / 16],
