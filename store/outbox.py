@@ -1,304 +1,235 @@
 """The way from the page to the database: nobody waits for it, nothing is lost on it, and everything arrives in order.
 
-One outbox serves all sessions of the process. Its single thread writes what was put into it, and tries again, ever more
-slowly, for as long as the database is away. What waits is in memory: it survives the database, not the app.
+The problem: a page must answer at once, while the database may be slow, away for an hour, or not there yet. So the page
+never writes. It puts a write (any function) into this queue, and gets a ticket that says what becomes of it: waiting,
+then saved, or lost. One thread does the writes, one after another, and while the database is away it tries the first of
+them again, ever more slowly, until it is back. One outbox serves all sessions of the process.
 
-It is also where what visitors can write is bounded: the size of the table, and each session's strokes (Allowance).
+What must hold:
+
+- A ticket says "saved" only once its write has returned, and "lost" only for what will never be tried again: what the
+  table refuses, or what found no room here. A page never calls anything else saved or lost.
+- Writes of a key are in order, and writes of different keys too: a label never overtakes the prediction whose row it
+  changes. A later write of a key that still waits takes the earlier one's place and shares its ticket, so that ten
+  strokes drawn while the database is away become one write.
+- A write may be done twice, as nobody knows whether one whose answer was lost has been done: that must do no harm.
+- A write that can never succeed holds up no other: it is logged with its reason, and the next one follows.
+- What waits is bounded, in number and in bytes. It is in memory: it survives the database, not the process.
 """
 
-import atexit
-import functools
 import logging
-import math
-import os
 import threading
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from typing import Literal, NamedTuple
 
-import db
+from store.postgres import DatabaseError, Refused
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 10_000  # drawings, of some kilobytes each, that may wait for the database at once
-MAX_WAITING_BYTES = 200_000_000  # of their PNGs together: one may have up to db.MAX_DRAWING_BYTES
-TRY_AGAIN = (db.DatabaseError, OSError, MemoryError)  # any other error lies in the values themselves
-REMEMBERED = 1_000  # saved drawings that are kept, in case the table is dropped before they are labelled
-REMEMBERED_BYTES = 50_000_000
+MAX_WAITING = 10_000  # writes with a size that may wait at once, and as many without one
+MAX_WAITING_BYTES = 200_000_000  # of all that waits together
+MAX_BYTES = 256 * 1024  # of one write
+TRY_AGAIN = (DatabaseError, OSError, MemoryError)  # any other error lies in the values themselves, and so does Refused
+LOOK_SECONDS = 60  # between two looks at the size of the table
 
 AWAY = (
-    "The database cannot be reached right now. Drawings are answered as usual; they and their labels wait here and "
-    "are saved by themselves when it is back, unless this app is stopped before."
+    "The database cannot be reached right now. Drawings are answered as usual; they wait here and are saved when it is "
+    "back, unless this app is stopped before."
 )
 FULL = (
     "The database cannot be reached and no more drawings can wait for it: new ones are answered as usual, but not kept."
 )
 TABLE_FULL = "The collection is full: new drawings are answered as usual, but not kept."
-SAVE_WAIT = 0.3  # seconds that a page may wait for a save before it says that it is still under way
-TABLE_LOOK_SECONDS = 60  # between two looks at the size of the table
-
-_first_call = threading.Lock()
 
 
-def shared():
-    """The outbox of this process, made at the first call.
+class Ticket:
+    """What became of a write. The outbox alone changes it."""
 
-    Not in st.cache_resource: any browser may ask Streamlit to clear that, and what waits would be forgotten.
-    """
-    with _first_call:  # functools.cache alone makes one for each thread that comes before the first is made
-        return _only()
+    __slots__ = ("state",)
 
-
-@functools.cache
-def _only():
-    return Outbox()
+    def __init__(self) -> None:
+        self.state: Literal["waiting", "saved", "lost"] = "waiting"
 
 
-class Allowance:
-    """What one session may have written: `burst` strokes at once, and one more each `seconds`. People stay below it."""
-
-    def __init__(self, burst=300, seconds=1.0):
-        self._burst, self._seconds = burst, seconds
-        self._left, self._time = self._burst, time.monotonic()
-
-    def take(self):
-        """Whether one more is allowed; if so, it is taken."""
-        now = time.monotonic()
-        self._left = min(self._burst, self._left + (now - self._time) / self._seconds)
-        self._time = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
-@dataclass
-class _Waiting:
-    prediction: dict | None = None
-    label: int | None = None
+class _Write(NamedTuple):
+    run: Callable[[], None]
+    size: int
+    ticket: Ticket
 
 
 class Outbox:
-    """Writes predictions and labels to the database in the background.
+    """Does writes in the background.
 
-    first_delay, max_delay: seconds between two tries while the database is away; doubled from the one to the other.
+    prepare: makes the table; it is called at once, and until it succeeds, before any write. is_full: whether the table
+    takes no new rows. first_delay, max_delay: seconds between two tries while the database is away; doubled from the
+    one to the other.
     """
 
-    def __init__(self, first_delay=0.5, max_delay=10.0):
+    def __init__(
+        self,
+        prepare: Callable[[], None],
+        is_full: Callable[[], bool],
+        first_delay: float = 0.5,
+        max_delay: float = 10.0,
+    ) -> None:
+        self._prepare, self._is_full = prepare, is_full
         self._first_delay, self._max_delay = first_delay, max_delay
-        self._waiting = OrderedDict()  # drawing_id -> _Waiting, oldest first
-        self._waiting_bytes = 0  # of their drawings
-        self._saved = OrderedDict()  # drawing_id -> prediction, newest last
-        self._lost = OrderedDict()  # drawing_ids that will never be saved in full
-        self._changed = threading.Condition()
+        self._waiting: dict[str, _Write] = {}  # key -> its newest write, in the order in which the keys came
+        self._sized = self._bytes = 0  # of what waits: how many have a size, and their sizes' sum
+        self._lock = threading.Lock()
+        self._to_do = threading.Condition(self._lock)  # for the thread
+        self._settled = threading.Condition(self._lock)  # for those who wait for a ticket
         self._away = False  # the last try failed
-        self._table_made = self._table_full = False
-        self._table_seen = float("-inf")  # when its size was looked at
-        self._closing = False
+        self._prepared = self._table_full = False
+        self._looked = float("-inf")  # when the size of the table was looked at
+        self._closing = self._ended = False
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
         self._thread.start()
-        atexit.register(self.close, 5)  # registered after db's own, so it runs before the server is stopped
 
     @property
-    def problem(self):
+    def problem(self) -> str | None:
         """None, or a sentence for visitors on what is and is not kept."""
         if self._away:
-            return FULL if self._full else AWAY
+            full = self._sized >= MAX_WAITING or self._bytes + MAX_BYTES > MAX_WAITING_BYTES
+            return FULL if full else AWAY
         return TABLE_FULL if self._table_full else None
 
-    @property
-    def _full(self):
-        return len(self._waiting) >= MAX_WAITING or self._waiting_bytes + db.MAX_DRAWING_BYTES > MAX_WAITING_BYTES
+    def put(self, key: str, write: Callable[[], None], size: int = 0, new: bool = False) -> Ticket:
+        """Have `write` done; in place of an earlier one of this key, if that still waits.
 
-    def put_prediction(self, drawing_id, **prediction):
-        """Have `db.save_prediction(drawing_id, **prediction)` done; a later one for this drawing replaces it."""
-        self._put(drawing_id, "prediction", prediction)
-
-    def put_label(self, drawing_id, digit):
-        """Have `db.save_label(drawing_id, digit)` done, after this drawing's prediction."""
-        self._put(drawing_id, "label", digit)
-
-    def wait(self, drawing_ids, timeout):
-        """Wait up to `timeout` seconds; True once everything put for these drawings is in the table.
-
-        Returns False at once while the database is known to be away, and for a drawing that was refused for good.
+        size: bytes that it holds in memory. new: it makes a row, which a full table does not take: the ticket is lost
+        at once then.
         """
-        drawing_ids = _ids(drawing_ids)
-        with self._changed:
-            self._changed.wait_for(lambda: self._away or not self._pending(drawing_ids), timeout)
-            return not self._pending(drawing_ids) and not any(i in self._lost for i in drawing_ids)
+        with self._lock:
+            before = self._waiting.get(key)
+            if reason := self._no_room(before, size, new):
+                _log_lost(key, reason)
+                ticket = Ticket()
+                ticket.state = "lost"
+            else:
+                ticket = before.ticket if before else Ticket()
+                self._count(before, -1)
+                self._waiting[key] = _Write(write, size, ticket)  # in the place of the one before
+                self._count(self._waiting[key], 1)
+            self._to_do.notify()  # of a new row that was refused, too: it is time for another look at the table
+            return ticket
 
-    def pending(self, drawing_ids):
-        """How many of these drawings still wait to be saved."""
-        with self._changed:
-            return self._pending(_ids(drawing_ids))
+    def wait(self, tickets: Collection[Ticket], seconds: float) -> bool:
+        """Wait up to `seconds`; True once all of these are saved.
 
-    def lost(self, drawing_ids):
-        """Which of these drawings will never be saved in full: refused by the table, or there was no room."""
-        with self._changed:
-            return {i for i in _ids(drawing_ids) if i in self._lost}
+        Returns False at once while the database is known to be away, and if one of them is lost.
+        """
+        with self._lock:
+            self._settled.wait_for(lambda: self._away or _decided(tickets), seconds)
+            return all(ticket.state == "saved" for ticket in tickets)
 
-    def close(self, timeout):
-        """Write what can be written within `timeout` seconds, and stop."""
-        with self._changed:
+    def close(self, seconds: float) -> None:
+        """Write what can be written within `seconds`, and stop."""
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
-        self._thread.join(timeout)
+            self._to_do.notify()
+        self._thread.join(seconds)
         if self._waiting:
-            log.error("stopped while the database was away: %d drawings were not saved", len(self._waiting))
-        atexit.unregister(self.close)
+            log.error("stopped while the database was away: %d writes were not done", len(self._waiting))
 
-    def _pending(self, drawing_ids):
-        return sum(i in self._waiting for i in drawing_ids)
+    def _no_room(self, before: _Write | None, size: int, new: bool) -> str | None:
+        """Why this cannot wait here, or None."""
+        grown = size - before.size if before else size
+        if size > MAX_BYTES:
+            return f"it has {size:,} bytes, and {MAX_BYTES:,} are the most"
+        waiting = self._sized if size else len(self._waiting) - self._sized
+        if not before and waiting >= MAX_WAITING or self._bytes + grown > MAX_WAITING_BYTES:
+            return "too much waits for the database"
+        if new and not before and self._table_full:
+            return "the table has reached its limit, MAX_TABLE_GB"
+        return "this app is being stopped" if self._ended else None
 
-    def _put(self, drawing_id, part, value):
-        drawing_id = str(drawing_id)
-        with self._changed:
-            before = self._waiting.get(drawing_id)
-            size = _size(value) if part == "prediction" else 0
-            if size > db.MAX_DRAWING_BYTES:
-                self._lose(drawing_id, f"its PNG has {size:,} bytes, and {db.MAX_DRAWING_BYTES:,} are the most")
-                return
-            grown = size and size - _size(before and before.prediction)
-            if not before and len(self._waiting) >= MAX_WAITING or self._waiting_bytes + grown > MAX_WAITING_BYTES:
-                self._lose(drawing_id, "too many drawings wait for the database")
-                return
-            known = before or drawing_id in self._saved
-            if self._table_full and part == "prediction" and not known:
-                self._lose(drawing_id, "the table has reached its limit, MAX_TABLE_GB")
-                self._changed.notify_all()  # for another look at its size
-                return
-            if part == "prediction":  # holds the whole drawing, so nothing of an earlier one is missed
-                self._lost.pop(drawing_id, None)
-            self._set(self._waiting.setdefault(drawing_id, _Waiting()), part, value)
-            self._changed.notify_all()
+    def _count(self, write: _Write | None, sign: int) -> None:
+        if write and write.size:
+            self._sized += sign
+            self._bytes += sign * write.size
 
-    def _set(self, waiting, part, value):
-        if part == "prediction":
-            self._waiting_bytes += _size(value) - _size(waiting.prediction)
-        setattr(waiting, part, value)
-
-    def _lose(self, drawing_id, reason):
-        known = isinstance(reason, str | ValueError | db.DatabaseError)
-        log.error("drawing %s is not saved: %s", drawing_id, reason, exc_info=None if known else reason)
-        self._lost[drawing_id] = True
-        if len(self._lost) > MAX_WAITING:
-            self._lost.popitem(last=False)
-
-    def _work(self):
+    def _work(self) -> None:
         delay = self._first_delay
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing or not self._table_made or self._look())
-                if not self._waiting and self._closing:
-                    return
+            with self._lock:
+                self._to_do.wait_for(self._something_to_do)
                 last_try = self._closing
-                drawing_id, waiting = next(iter(self._waiting.items()), (None, None))
+                self._ended = last_try and not self._waiting
+                if self._ended:
+                    return
+                key = next(iter(self._waiting), None)
             try:
-                if not self._table_made:
-                    db.create_table()  # at once, not at the first drawing: so that a missing database is known
-                    self._table_made = True
-                self._look_at_table()
-                if waiting:
-                    self._write(drawing_id, waiting)
+                self._make_ready()
+                if key is not None:
+                    self._do(key)
             except Exception as error:
                 self._fail(error)
-                if last_try:
-                    return
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closing, delay)
+                with self._lock:
+                    self._ended = last_try
+                    if last_try:
+                        return
+                    self._to_do.wait_for(lambda: self._closing, delay)
                 delay = min(2 * delay, self._max_delay)
             else:
                 delay = self._first_delay
                 self._recover()
 
-    def _look(self):
-        return self._table_full and time.monotonic() - self._table_seen > TABLE_LOOK_SECONDS
+    def _something_to_do(self) -> bool:
+        return bool(self._waiting) or self._closing or not self._prepared or self._table_full and self._look_is_due()
 
-    def _look_at_table(self):
-        if time.monotonic() - self._table_seen > TABLE_LOOK_SECONDS:
-            full = db.table_bytes() > _max_table_bytes()
+    def _look_is_due(self) -> bool:
+        return time.monotonic() - self._looked > LOOK_SECONDS
+
+    def _make_ready(self) -> None:
+        if not self._prepared:
+            self._prepare()  # at once, not at the first write: so that a missing database is known
+            self._prepared = True
+        if self._look_is_due():
+            full = self._is_full()
             if full and not self._table_full:
                 log.error("the table has reached MAX_TABLE_GB: no new drawings are kept until it is raised in .env")
-            self._table_full, self._table_seen = full, time.monotonic()
+            self._table_full, self._looked = full, time.monotonic()
 
-    def _write(self, drawing_id, waiting):
-        part = "label" if waiting.prediction is None else "prediction"
-        value = getattr(waiting, part)
+    def _do(self, key: str) -> None:
+        write = self._waiting[key]
+        state: Literal["saved", "lost"] = "saved"
         try:
-            if part == "prediction":
-                db.save_prediction(drawing_id, **value)
-            else:
-                db.save_label(drawing_id, value)
-        except db.NoSuchDrawing as error:
-            self._restore(drawing_id, waiting, error)
-            return
+            write.run()
         except Exception as error:
-            if isinstance(error, TRY_AGAIN) and not isinstance(error, db.Refused):
+            if isinstance(error, TRY_AGAIN) and not isinstance(error, Refused):
                 raise
-            self._finish(drawing_id, waiting, part, value, lost=error)
-            return
-        self._finish(drawing_id, waiting, part, value)
+            _log_lost(key, error)
+            state = "lost"
+        with self._lock:
+            if self._waiting[key] is write:  # else a newer one came meanwhile, and goes on with its ticket
+                del self._waiting[key]
+                self._count(write, -1)
+                write.ticket.state = state
+                self._settled.notify_all()
 
-    def _finish(self, drawing_id, waiting, part, value, lost=None):
-        with self._changed:
-            if lost:
-                self._lose(drawing_id, lost)
-            elif part == "prediction":
-                self._saved[drawing_id] = value
-                while len(self._saved) > REMEMBERED or sum(map(_size, self._saved.values())) > REMEMBERED_BYTES:
-                    self._saved.popitem(last=False)
-            else:
-                self._saved.pop(drawing_id, None)
-            if getattr(waiting, part) is value:  # else a newer one was put meanwhile
-                self._set(waiting, part, None)
-            self._waiting.move_to_end(drawing_id)
-            if waiting == _Waiting():
-                del self._waiting[drawing_id]
-            self._changed.notify_all()
-
-    def _restore(self, drawing_id, waiting, error):
-        """The row of this label is gone, with its table: save it again, if it is still remembered."""
-        with self._changed:
-            if waiting.prediction is None:
-                self._set(waiting, "prediction", self._saved.pop(drawing_id, None))
-            if waiting.prediction is None:
-                self._lose(drawing_id, error)
-                del self._waiting[drawing_id]
-                self._changed.notify_all()
-
-    def _fail(self, error):
-        with self._changed:
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
             if self._away:
                 log.debug("%s", error)
             else:
-                traceback = not isinstance(error, db.DatabaseError)
+                traceback = not isinstance(error, DatabaseError)
                 log.warning("%s; drawings wait and are tried again", error, exc_info=traceback)
             self._away = True
-            self._changed.notify_all()
+            self._settled.notify_all()
 
-    def _recover(self):
-        with self._changed:
-            if self._away:
-                log.warning("the database is back; %d drawings are being saved", len(self._waiting))
+    def _recover(self) -> None:
+        if self._away:
+            log.warning("the database is back; %d writes are being done", len(self._waiting))
             self._away = False
 
 
-def _ids(drawing_ids):
-    return {str(i) for i in drawing_ids}
+def _decided(tickets: Collection[Ticket]) -> bool:
+    states = {ticket.state for ticket in tickets}
+    return "lost" in states or "waiting" not in states
 
 
-def _size(prediction):
-    return len(prediction["drawing"]) if prediction else 0
-
-
-def _max_table_bytes():
-    text = os.getenv("MAX_TABLE_GB") or "10"
-    try:
-        gigabytes = float(text)
-    except ValueError:
-        gigabytes = math.nan
-    if math.isnan(gigabytes):
-        log.error("MAX_TABLE_GB in .env must be a number of gigabytes, such as 10, not %r: 10 it is until then", text)
-        gigabytes = 10.0
-    return gigabytes * 1e9
+def _log_lost(key: str, reason: str | Exception) -> None:
+    unforeseen = isinstance(reason, Exception) and not isinstance(reason, ValueError | DatabaseError)
+    log.error("%s is not saved: %s", key, reason, exc_info=unforeseen)

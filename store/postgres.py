@@ -4,7 +4,6 @@ With POSTGRES_HOST in the environment or in .env, that server; without it, the e
 this module connects to nothing. A server that was restarted, or came late, is found without restarting the app.
 """
 
-import atexit
 import contextlib
 import logging
 import os
@@ -12,12 +11,14 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import psycopg2
 from dotenv import load_dotenv
 from psycopg2 import errors
-from psycopg2.extensions import POLL_OK, POLL_READ
+from psycopg2.extensions import POLL_OK, POLL_READ, connection
 
 from store import embedded
 
@@ -34,7 +35,8 @@ GRACE_SECONDS = 2  # the server's own time limit comes first, for its clearer me
 ADVICE = {  # SQLSTATE, or words of libpq's where there is none -> what to do
     "25006": "the server is read-only: write to its primary, or end its default_transaction_read_only",
     "42501": "grant POSTGRES_USER what it needs on the table predictions (or on its schema, to create it)",
-    "42703": "the table predictions there is another program's: set POSTGRES_DB in .env to a database of our own",
+    "42703": "the table predictions there is not up to date (start the app once as the user that made it), or another "
+    "program's (set POSTGRES_DB in .env to a database of our own)",
     "53100": "the server's disk is full: free some space there",
     "57014": "the server is too slow or the table is locked: look at its load and at pg_stat_activity",
     "password authentication failed": "correct POSTGRES_USER and POSTGRES_PASSWORD in .env",
@@ -42,11 +44,9 @@ ADVICE = {  # SQLSTATE, or words of libpq's where there is none -> what to do
     "could not translate host name": "start the database there, or correct POSTGRES_HOST in .env",
     "Connection refused": "start PostgreSQL there, or correct POSTGRES_HOST and POSTGRES_PORT in .env",
     "No such file or directory": "start PostgreSQL there, or correct POSTGRES_HOST in .env",
-    "certificate verify failed": "set PGSSLROOTCERT to the file of the authority that signed the server's certificate",
-    "root certificate": "set PGSSLROOTCERT to the file of the authority that signed the server's certificate",
+    "certificate": "set PGSSLROOTCERT to the file of the authority that signed the server's certificate",
     "does not exist": "create it, or correct POSTGRES_DB and POSTGRES_USER in .env",
     "invalid integer value": "correct POSTGRES_PORT in .env",
-    "invalid port number": "correct POSTGRES_PORT in .env",
     "too many clients": "raise max_connections on the server, or stop what else uses it",
     "starting up": "it is coming up: wait",
 }
@@ -64,94 +64,126 @@ class TableMissing(DatabaseError):
     """There is no such table."""
 
 
+class NotAllowed(DatabaseError):
+    """The user lacks a right."""
+
+
 class NoAnswer(psycopg2.OperationalError):
     """The server is there but silent: paused, or unreachable behind its own kernel."""
+
+
+class Result(NamedTuple):
+    """What came of one statement."""
+
+    rowcount: int  # of the rows that it returned or changed
+    columns: list[str]  # their names, for a query
+    rows: list[Any]  # tuples, for a query
 
 
 class Pool:
     """At most `size` connections; who finds them all taken waits for a turn, no longer than one statement may take."""
 
-    def __init__(self, size, seconds):
+    def __init__(self, size: int, seconds: float) -> None:
         self.turns = threading.BoundedSemaphore(size)
         self.seconds = seconds
-        self.idle = []
+        self.idle: list[connection] = []
 
-    def run(self, sql, values=None):
+    def run(self, sql: str, values: Mapping[str, Any] | None = None) -> Result:
         """Run `sql` in a transaction of its own, with `values` bound to its %(name)s.
 
         Run only what may be done twice: after a lost connection nobody knows whether it was done, and it is repeated.
-        Returns (row count, None, None), or for a query (row count, column names, rows). Raises DatabaseError.
+        Raises DatabaseError.
         """
         if not self.turns.acquire(timeout=self.seconds):
             raise DatabaseError("all connections to the database are busy: try again in a moment")
         try:
-            return self._run(sql, values)
-        except errors.UndefinedTable as error:
-            raise TableMissing(_explain(error)) from error
-        except (errors.DataError, errors.IntegrityError) as error:
-            raise Refused(f"the table refuses these values: {error.diag.message_primary}") from error
-        except psycopg2.Error as error:
-            raise DatabaseError(_explain(error)) from error
-        except embedded.EmbeddedError as error:
-            raise DatabaseError(str(error)) from error
+            with _explained():
+                return self._run(sql, values)
         finally:
             self.turns.release()
 
-    def _run(self, sql, values):
+    def _run(self, sql: str, values: Mapping[str, Any] | None) -> Result:
         with contextlib.suppress(IndexError):
-            connection = self.idle.pop()
+            idle = self.idle.pop()
             try:
-                return self._execute(connection, sql, values)
+                return self._execute(idle, sql, values)
             except NoAnswer:
                 raise
             except psycopg2.Error:
-                if not connection.closed:
+                if not idle.closed:
                     raise
                 self.close()  # the server was restarted: the others are dead too
         return self._execute(_connect(self.seconds), sql, values)
 
-    def _execute(self, connection, sql, values):
+    def _execute(self, conn: connection, sql: str, values: Mapping[str, Any] | None) -> Result:
         try:
-            result = _execute(connection, sql, values, self.seconds)
+            return _execute(conn, sql, values, self.seconds)
         except NoAnswer:
-            connection.close()
+            conn.close()
             raise
         finally:
-            if not connection.closed:
-                self.idle.append(connection)
-        return result
+            if not conn.closed:
+                self.idle.append(conn)
 
-    def close(self):
+    def close(self) -> None:
         """Close the connections that nobody uses at this moment."""
         with contextlib.suppress(IndexError):
             while True:
                 self.idle.pop().close()
 
 
-reads = Pool(3, READ_SECONDS)  # for the threads that read: one each for history, insights and outbox
-looks = Pool(1, LOOK_SECONDS)  # for what a visitor waits for
-writes = Pool(2, WRITE_SECONDS)  # apart, so that slow readers never hold up a save
+reads = Pool(2, READ_SECONDS)  # for the threads that read: one for the history, one for the insights
+looks = Pool(2, LOOK_SECONDS)  # for what a visitor waits for
+writes = Pool(1, WRITE_SECONDS)  # for the outbox, apart: slow readers never hold up a save
 
 
-def disconnect():
+class Run(Protocol):
+    """Runs one statement, as Pool.run does."""
+
+    def __call__(self, sql: str, values: Mapping[str, Any] | None = None, /) -> Result: ...
+
+
+@contextlib.contextmanager
+def session(seconds: float) -> Iterator[Run]:
+    """A connection of its own, closed at the end: for what needs the same one for several statements."""
+    with _explained():
+        conn = _connect(seconds)
+        try:
+            yield lambda sql, values=None: _execute(conn, sql, values, seconds)
+        finally:
+            conn.close()
+
+
+def disconnect() -> None:
     """Close all idle connections."""
     for pool in (reads, looks, writes):
         pool.close()
 
 
-def close():
+def close() -> None:
     """Close all idle connections, and stop the embedded server if this process is the last to use it."""
     disconnect()
     embedded.stop()
 
 
-@atexit.register
-def _leave():
-    embedded.leaving = True
-    close()
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of the server and of libpq, as those of this module."""
+    try:
+        yield
+    except errors.UndefinedTable as error:
+        raise TableMissing(_explain(error)) from error
+    except errors.InsufficientPrivilege as error:
+        raise NotAllowed(_explain(error)) from error
+    except (errors.DataError, errors.IntegrityError, errors.DatatypeMismatch) as error:
+        raise Refused(f"the table refuses these values: {error.diag.message_primary}") from error
+    except psycopg2.Error as error:
+        raise DatabaseError(_explain(error)) from error
+    except embedded.EmbeddedError as error:
+        raise DatabaseError(str(error)) from error
 
 
-def _connect(seconds):
+def _connect(seconds: float) -> connection:
     host = os.getenv("POSTGRES_HOST")
     if host:
         names = {"port": "PORT", "dbname": "DB", "user": "USER", "password": "PASSWORD"}
@@ -160,9 +192,9 @@ def _connect(seconds):
         }
     else:
         folder = embedded.start(os.getenv("PGDATA_DIR") or PROJECT / "pgdata")
-        server = {"host": folder, "port": 5432, "dbname": "postgres", "user": "postgres"}
+        server = {"host": folder, "port": "5432", "dbname": "postgres", "user": "postgres"}
     # Asynchronous, because only so can a client give up on a server that is paused while its kernel still answers.
-    connection = psycopg2.connect(
+    conn = psycopg2.connect(
         **server,
         async_=True,
         application_name="digits",
@@ -170,17 +202,15 @@ def _connect(seconds):
         tcp_user_timeout=int(1000 * CONNECT_SECONDS),
     )
     try:
-        _wait(connection, CONNECT_SECONDS)
-        _execute(
-            connection, "SET statement_timeout = %(ms)s; SET timezone = 'UTC'", {"ms": int(1000 * seconds)}, seconds
-        )
+        _wait(conn, CONNECT_SECONDS)
+        _execute(conn, "SET statement_timeout = %(ms)s; SET timezone = 'UTC'", {"ms": int(1000 * seconds)}, seconds)
     except psycopg2.Error:
-        connection.close()
+        conn.close()
         raise
-    return connection
+    return conn
 
 
-def _addresses(host):
+def _addresses(host: str) -> dict[str, str]:
     """Where to connect to. Looked up here: libpq would hold the interpreter, and with it every visitor, meanwhile."""
     if host.startswith(("/", "@")) or "," in host:  # a socket's folder; several servers, whose names are left to libpq
         return {"host": host}
@@ -188,29 +218,34 @@ def _addresses(host):
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise psycopg2.OperationalError(f'could not translate host name "{host}" to an address: {error}') from error
-    addresses = list(dict.fromkeys(address[0] for *_, address in found))
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
 
 
-def _execute(connection, sql, values, seconds):
-    cursor = connection.cursor()
-    cursor.execute(sql, values)
-    _wait(connection, seconds + GRACE_SECONDS)
+def _execute(conn: connection, sql: str, values: Mapping[str, Any] | None, seconds: float) -> Result:
+    cursor = conn.cursor()
+    try:
+        cursor.execute(sql, values)
+    except psycopg2.ProgrammingError as error:
+        if error.pgcode is None:  # before anything was sent: "can't adapt type ..."
+            raise Refused(f"these values cannot be sent to the table: {error}") from error
+        raise
+    _wait(conn, seconds + GRACE_SECONDS)
     if cursor.description is None:
-        return cursor.rowcount, None, None
-    return cursor.rowcount, [column.name for column in cursor.description], cursor.fetchall()
+        return Result(cursor.rowcount, [], [])
+    return Result(cursor.rowcount, [column.name for column in cursor.description], cursor.fetchall())
 
 
-def _wait(connection, seconds):
+def _wait(conn: connection, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while (state := connection.poll()) != POLL_OK:
+    while (state := conn.poll()) != POLL_OK:
         waiter = select.poll()
-        waiter.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+        waiter.register(conn.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
         if not waiter.poll(max(0, 1000 * (deadline - time.monotonic()))):
             raise NoAnswer(f"no answer within {seconds} seconds")
 
 
-def _explain(error):
+def _explain(error: psycopg2.Error) -> str:
     """What the server said, and what to do about it."""
     said = " ".join((error.diag.message_primary or str(error)).split())
     password = os.getenv("POSTGRES_PASSWORD")

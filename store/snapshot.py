@@ -8,6 +8,7 @@ changed, only replaced: all visitors see the same one, or a part of it.
 import base64
 import functools
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -15,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import db
-from page.answer import DOUBT
-from page.live import Reader
+from store.reader import Reader
+from store.table import NO_DIGIT_ABOVE, HistoryRow, Table
 
 log = logging.getLogger(__name__)
 
@@ -51,37 +51,37 @@ class View:
 
     table: pa.Table = field(default_factory=SCHEMA.empty_table)
     complete: bool = False  # False while older rows are still being read
-    parts: dict = field(default_factory=dict)  # filter -> the rows that pass, for all visitors with that filter
+    parts: dict[tuple[object, ...], pa.Table] = field(default_factory=dict)  # filter -> the rows that pass, shared
 
     @functools.cached_property
-    def counts(self):
+    def counts(self) -> tuple[int, int, int]:
         """(rows, labelled rows, rows where the label is what was read)."""
         verdict = self.table["verdict"]
         right = pc.sum(pc.equal(verdict, "right"), min_count=0).as_py()
         return len(verdict), len(verdict) - verdict.null_count, right
 
 
-class Snapshot(Reader):
+class Snapshot(Reader[View]):
     """The current View.
 
     A look with `check` also makes sure that no row is missing and no deleted one left: one count of all rows.
     """
 
-    def __init__(self):
-        self._since = None  # rows changed before it are all in the view
-        self._recent = {}  # id -> updated_at of rows changed since `_since`
-        super().__init__("the history", View())
+    def __init__(self, table: Table) -> None:
+        self._since = datetime.min  # rows changed before it are all in the view
+        self._recent: dict[str, datetime] = {}  # id -> updated_at of rows changed since `_since`
+        super().__init__("the history", table, View())
 
-    def unfinished(self):
-        return self.version and not self.view.complete
+    def unfinished(self) -> bool:
+        return self.version > 0 and not self.view.complete
 
-    def refresh(self, check):
-        if self._since is None:
+    def refresh(self, check: bool) -> None:
+        if not self.version:
             self._start()
         self._read_changes()
         if check and self.view.complete:
             before = self.view.counts
-            rows, labelled, _ = db.fetch_summary()
+            rows, labelled, _ = self.table.fetch_summary()
             self._read_changes()
             after = self.view.counts
             # Between the two reads of changes the table was in this state, unless rows were deleted or came very late.
@@ -91,62 +91,71 @@ class Snapshot(Reader):
         if not self.view.complete:
             self._read_older()
 
-    def _start(self):
-        last_change = db.fetch_summary()[2] or datetime(1970, 1, 1, tzinfo=UTC)
-        rows = db.fetch_page(limit=FIRST_PAGE)
+    def _start(self) -> None:
+        last_change = self.table.fetch_summary().last_change or datetime(1970, 1, 1, tzinfo=UTC)
+        rows = self.table.fetch_page(limit=FIRST_PAGE)
         self._since, self._recent = before_now(last_change) - OVERLAP, {}
-        self._show(to_arrow(rows), len(rows) < FIRST_PAGE)
+        self._show(self._to_arrow(rows), len(rows) < FIRST_PAGE)
 
-    def _read_older(self):
+    def _read_older(self) -> None:
         table = self.view.table
-        rows = db.fetch_page(self._last(), PAGE, pictures=len(table) < PICTURES)
-        self._show(pa.concat_tables([table, to_arrow(rows)]), len(rows) < PAGE)
+        rows = self.table.fetch_page(self._last(), PAGE, pictures=len(table) < PICTURES)
+        self._show(pa.concat_tables([table, self._to_arrow(rows)]), len(rows) < PAGE)
 
-    def _last(self):
+    def _last(self) -> tuple[datetime, str]:
         return self.view.table["created_at"][-1].as_py(), self.view.table["id"][-1].as_py()
 
-    def _read_changes(self):
-        changes = dict(db.fetch_changes(self._since))
+    def _read_changes(self) -> None:
+        changes = {change.id: change.updated_at for change in self.table.fetch_changes(self._since)}
         news = [i for i, updated_at in changes.items() if self._recent.get(i) != updated_at]
         for start in range(0, len(news), PAGE):
-            rows = db.fetch_rows(news[start : start + PAGE])
+            rows = self.table.fetch_rows(news[start : start + PAGE])
             if not self.view.complete:  # what is older than the last page comes with its own page
-                rows = [row for row in rows if (row[1], row[0]) > self._last()]
+                rows = [row for row in rows if (row.created_at, row.id) > self._last()]
             if rows:
-                self._show(merge(self.view.table, to_arrow(rows)), self.view.complete)
+                self._show(merge(self.view.table, self._to_arrow(rows)), self.view.complete)
         if changes:
             self._since = max(self._since, before_now(max(changes.values())) - OVERLAP)
             self._recent = {i: updated_at for i, updated_at in changes.items() if updated_at >= self._since}
 
-    def _show(self, table, complete):
+    def _to_arrow(self, rows: Sequence[HistoryRow]) -> pa.Table:
+        return to_arrow(rows, self.table.thumbnail)
+
+    def _show(self, table: pa.Table, complete: bool) -> None:
         if table["id"].num_chunks > 64:
             table = table.combine_chunks()
         self.publish(View(table, complete))
 
 
-def before_now(when):
+def before_now(when: datetime) -> datetime:
     """The time, or now where it lies ahead: what a clock that was fast left in a row must not hide all that follows."""
     return min(when, datetime.now(UTC))
 
 
-def to_arrow(rows):
-    """Rows of db.fetch_page, in any order → an Arrow table of SCHEMA, newest first."""
-    ids, created, _, digits, confidences, nones, labels, pictures = zip(*rows, strict=True) if rows else [()] * 8
-    said = [
-        (NO_DIGIT, 100 * none) if none > DOUBT else (str(digit), 100 * confidence)
-        for digit, confidence, none in zip(digits, confidences, nones, strict=True)
-    ]
-    read, percents = [of for of, _ in said], [min(percent, ALMOST_SURE) for _, percent in said]
-    verdicts = [
-        None if label is None else "right" if str(label) == of else WRONG
-        for of, label in zip(read, labels, strict=True)
-    ]
-    columns = [ids, created, map(_data_url, pictures), ["Look"] * len(rows), read, percents, labels, verdicts]
-    arrays = [pa.array(column, of.type) for column, of in zip(columns, SCHEMA, strict=True)]
-    return pa.table(arrays, SCHEMA).sort_by(ORDER)
+def to_arrow(rows: Sequence[HistoryRow], thumbnail: Callable[[bytes], bytes | None]) -> pa.Table:
+    """Rows in any order → an Arrow table of SCHEMA, newest first. thumbnail: makes one of a drawing that has none."""
+    read, percents, verdicts = [], [], []
+    for row in rows:
+        turned_away = row.not_a_digit > NO_DIGIT_ABOVE
+        digit = NO_DIGIT if turned_away else str(row.predicted_digit)
+        read.append(digit)
+        percents.append(min(100 * (row.not_a_digit if turned_away else row.confidence), ALMOST_SURE))
+        right = str(row.true_label) == digit
+        verdicts.append(None if row.true_label is None else "right" if right else WRONG)
+    columns = {
+        "id": [row.id for row in rows],
+        "created_at": [row.created_at for row in rows],
+        "picture": [_data_url(row.picture, thumbnail) for row in rows],
+        "open": ["Look"] * len(rows),
+        "read": read,
+        "confidence": percents,
+        "label": [row.true_label for row in rows],
+        "verdict": verdicts,
+    }
+    return pa.table(columns, SCHEMA).sort_by(ORDER)
 
 
-def merge(table, news):
+def merge(table: pa.Table, news: pa.Table) -> pa.Table:
     """Put `news` into `table`, both newest first, in place of the rows with their ids.
 
     Only the part of `table` as new as the oldest of `news` is made anew; the rest is shared.
@@ -159,10 +168,13 @@ def merge(table, news):
     return pa.concat_tables([pa.concat_tables([news, head]).sort_by(ORDER).combine_chunks(), table.slice(cut)])
 
 
-def _data_url(png):
+def _data_url(png: bytes | None, thumbnail: Callable[[bytes], bytes | None]) -> str | None:
     if png is None:
         return None
     png = bytes(png)
     if png[16:24] > b"\0\0\0\x1c\0\0\0\x1c":  # the header's width and height: a whole drawing, without a thumbnail
-        png = db.thumbnail(png)
-    return png and "data:image/png;base64," + base64.b64encode(png).decode()
+        small = thumbnail(png)
+        if small is None:
+            return None
+        png = small
+    return "data:image/png;base64," + base64.b64encode(png).decode()

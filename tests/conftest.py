@@ -3,9 +3,12 @@
 import os
 import shutil
 import tempfile
+import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from helpers import NOON, SEVEN, png, until  # noqa: F401
 
 # A developer's .env must never point a test at a real database: what is set here, even empty, wins over the file.
 # Nor may a thread that outlives its test reach the server of `make run`.
@@ -54,6 +57,43 @@ def db(server, monkeypatch):
     postgres.disconnect()
 
 
+@pytest.fixture
+def save(db):
+    """Saves a drawing that was begun `minute` minutes after noon, labelled if `label` is given. Returns its id."""
+
+    def row(minute, digit=7, label=None, confidence=0.9, drawing=None, drawing_id=None, not_a_digit=0.01):
+        drawing_id = drawing_id or str(uuid.uuid4())
+        probabilities = [(1 - confidence) / 9] * 10
+        probabilities[digit] = confidence
+        db.save_prediction(
+            drawing_id,
+            created_at=NOON + timedelta(minutes=minute),
+            digit=digit,
+            confidence=confidence,
+            probabilities=probabilities,
+            not_a_digit=not_a_digit,
+            drawing=drawing or png(SEVEN),
+            model_version="0123456789ab",
+        )
+        if label is not None:
+            db.save_label(drawing_id, label)
+        return drawing_id
+
+    return row
+
+
+@pytest.fixture
+def away(db, monkeypatch):
+    """A function that takes the database away (True) or brings it back (False), as a wrong address would."""
+    here = os.environ["POSTGRES_HOST"]
+
+    def switch(gone):
+        monkeypatch.setenv("POSTGRES_HOST", "/nowhere" if gone else here)
+        postgres.disconnect()
+
+    return switch
+
+
 @pytest.fixture(scope="module")
 def app(server, tmp_path_factory):
     """The real app, as chaos.App: for visitors without a browser."""
@@ -87,8 +127,6 @@ def chromium():
 @pytest.fixture
 def prediction():
     """The keywords of a `save_prediction` that the table takes."""
-    from datetime import UTC, datetime
-
     return {
         "created_at": datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC),
         "digit": 7,

@@ -3,11 +3,11 @@
 The long form of the first test is a command: python tests/chaos.py --seed 1 --minutes 5
 """
 
+import functools
 import os
 import random
 import signal
 import subprocess
-import time
 import uuid
 from pathlib import Path
 
@@ -15,20 +15,14 @@ import psutil
 import psycopg2
 import pytest
 from chaos import App, Chaos, Embedded, bad, hit, server_processes
-from visitor import Visitor, scribble
+from helpers import scribble, until
+from visitor import Visitor
 
+import db
 from store import embedded, postgres
 from store.outbox import Outbox
 
 PLANTED = "planted-Pa55word"
-
-
-def until(condition, seconds=60):
-    """Wait for what must come true, long enough for the slowest machine."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this never came true"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -50,9 +44,16 @@ def own_server(folder, monkeypatch):
 
 @pytest.fixture
 def box(own_server):
-    box = Outbox(first_delay=0.05, max_delay=0.2)
+    box = Outbox(db.create_table, db.is_full, first_delay=0.05, max_delay=0.2)
     yield box
     box.close(20)
+
+
+def put(box, prediction, drawing_id=None):
+    """Have a row saved under this id, or a new one. Returns its ticket."""
+    drawing_id = drawing_id or str(uuid.uuid4())
+    write = functools.partial(db.save_prediction, drawing_id, **prediction)
+    return box.put(f"{drawing_id} prediction", write, size=len(prediction["drawing"]), new=True)
 
 
 @pytest.fixture
@@ -96,25 +97,20 @@ def test_nothing_called_saved_is_lost_when_server_and_app_are_killed(folder, mon
 
 
 def test_a_paused_server_is_said_and_everything_lands_when_it_goes_on(box, own_server, prediction):
-    import db
-
     drawing_id = str(uuid.uuid4())
-    box.put_prediction(drawing_id, **prediction)
-    assert box.wait([drawing_id], 20)
+    assert box.wait([put(box, prediction, drawing_id)], 20)
     hit(server_processes(own_server / "data"), signal.SIGSTOP)
-    box.put_label(drawing_id, 5)
+    label = box.put(f"{drawing_id} label", lambda: db.save_label(drawing_id, 5))
     until(lambda: box.problem)
-    assert not box.wait([drawing_id], 3600)
+    assert not box.wait([label], 3600)
     hit(server_processes(own_server / "data"), signal.SIGCONT)
     until(lambda: not box.problem)
-    assert box.wait([drawing_id], 20)
+    assert box.wait([label], 20)
     assert db.fetch_predictions()["true_label"].tolist() == [5]
 
 
 def test_a_write_that_hung_does_not_undo_a_newer_one_when_it_is_done_after_all(own_server, prediction):
     """Only the one connection is paused, with an update in its hands; the newer update goes over another."""
-    import db
-
     drawing_id = uuid.uuid4()
     db.save_prediction(drawing_id, **prediction)
     [(pid,)] = sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'digits' AND query LIKE '%INSERT%'")
@@ -128,18 +124,16 @@ def test_a_write_that_hung_does_not_undo_a_newer_one_when_it_is_done_after_all(o
 
 
 def test_a_read_only_server_is_waited_out(box, own_server, prediction, caplog):
-    until(lambda: box._table_made)
+    until(lambda: box._prepared)
     sql("ALTER SYSTEM SET default_transaction_read_only = on")
     sql("SELECT pg_reload_conf()")
     until(lambda: sql("SHOW default_transaction_read_only") == [("on",)])
-    drawing_id = str(uuid.uuid4())
-    box.put_prediction(drawing_id, **prediction)
+    ticket = put(box, prediction)
     until(lambda: box.problem)
     assert "the server is read-only: write to its primary" in caplog.text
     sql("ALTER SYSTEM RESET default_transaction_read_only")
     sql("SELECT pg_reload_conf()")
-    until(lambda: not box.pending([drawing_id]))
-    assert box.wait([drawing_id], 20)
+    until(lambda: ticket.state == "saved")
 
 
 def test_a_full_disk_is_waited_out(box, own_server, folder, prediction, caplog):
@@ -152,18 +146,15 @@ def test_a_full_disk_is_waited_out(box, own_server, folder, prediction, caplog):
         pytest.skip("needs the right to mount a small file system")
     try:
         embedded._own(disk)
-        until(lambda: box._table_made)
+        until(lambda: box._prepared)
         sql(f"CREATE TABLESPACE small LOCATION '{disk}'")
         sql("ALTER TABLE predictions SET TABLESPACE small")
-        ids = [str(uuid.uuid4()) for _ in range(20)]
         noise = random.Random(0)
-        for drawing_id in ids:
-            box.put_prediction(drawing_id, **prediction | {"drawing": b"\x89PNG" + noise.randbytes(100_000)})
+        tickets = [put(box, prediction | {"drawing": b"\x89PNG" + noise.randbytes(100_000)}) for _ in range(20)]
         until(lambda: box.problem)
         assert "the server's disk is full: free some space there" in caplog.text
         subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
-        until(lambda: not box.pending(ids))
-        assert box.wait(ids, 20)
+        until(lambda: {ticket.state for ticket in tickets} == {"saved"})
         assert sql("SELECT count(*) FROM predictions") == [(20,)]
         sql("ALTER TABLE predictions SET TABLESPACE pg_default")
         sql("DROP TABLESPACE small")
@@ -196,8 +187,6 @@ def test_a_wrong_password_is_waited_out_and_no_password_shows_anywhere(own_serve
         visitor.close()
     monkeypatch.setenv("POSTGRES_USER", "painter")
     monkeypatch.setenv("POSTGRES_PASSWORD", PLANTED + "-not")
-    import db
-
     with pytest.raises(db.DatabaseError) as caught:
         db.create_table()
     log = (folder / "app.log").read_text()
@@ -217,8 +206,6 @@ def not_ended(process):
 
 
 def test_the_app_starts_without_a_database_answers_and_finds_it_later(own_server, app, prediction):
-    import db
-
     embedded._run("pg_ctl", "stop", "-m", "immediate", data=own_server / "data")
     running = app()
     visitor = Visitor(running.address)

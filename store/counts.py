@@ -1,0 +1,33 @@
+"""What the database counts for the insights, kept current for all visitors."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from store.reader import Reader
+from store.table import Table
+
+
+@dataclass(frozen=True)
+class Figures:
+    """answers: true, read, bin, n, confidence (its sum); times: start (of 15 minutes, UTC), n, labelled, right."""
+
+    answers: pd.DataFrame
+    times: pd.DataFrame
+
+    def same_as(self, other: "Figures | None") -> bool:
+        return other is not None and self.answers.equals(other.answers) and self.times.equals(other.times)
+
+
+class Counter(Reader[Figures | None]):
+    """The current Figures; None before the first."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__("the insights", table, None)
+
+    def refresh(self, check: bool) -> None:
+        answers = pd.DataFrame(sorted(self.table.fetch_answers()), columns=["true", "read", "bin", "n", "confidence"])
+        times = pd.DataFrame(sorted(self.table.fetch_times()), columns=["start", "n", "labelled", "right"])
+        figures = Figures(answers, times.astype({"start": "datetime64[us, UTC]"}))
+        if not figures.same_as(self.view):
+            self.publish(figures)
