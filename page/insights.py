@@ -1,65 +1,23 @@
 """Insights: how well the network does on these drawings, counted by the database and drawn as four charts."""
 
-import functools
-import math
-from dataclasses import dataclass
-
-import altair as alt
-import pandas as pd
 import streamlit as st
 
-import db
-from page.live import Reader, begin, time_zone, watch
+from page.answer import share
+from page.charts import show_confusion, show_reliability, show_time
+from page.news import begin
+from page.visitor import INSIGHTS, Visitor
+from store.counts import Counter
+from utils import wilson
 
-WRONG, QUIET = "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark page
-FEW = {"confusion": 20, "reliability": 50, "accuracy": 20}  # labelled drawings below which a chart would show noise
-Z = 1.959964  # of the normal distribution, for an interval that holds the true value 95 times in 100
-
-
-@dataclass(frozen=True)
-class Figures:
-    """answers: true, read, bin, n, confidence (its sum); times: start (of 15 minutes, UTC), n, labelled, right."""
-
-    answers: pd.DataFrame
-    times: pd.DataFrame
-
-    def same_as(self, other):
-        return other is not None and self.answers.equals(other.answers) and self.times.equals(other.times)
+SECONDS = 10  # between two questions for news
 
 
-class Counter(Reader):
-    """The current Figures."""
-
-    def refresh(self, check):
-        answers = pd.DataFrame(sorted(db.fetch_answers()), columns=["true", "read", "bin", "n", "confidence"])
-        times = pd.DataFrame(sorted(db.fetch_times()), columns=["start", "n", "labelled", "right"])
-        figures = Figures(answers, times.astype({"start": "datetime64[us, UTC]"}))
-        if not figures.same_as(self.view):
-            self.publish(figures)
-
-
-COUNTER = Counter("the insights")  # not in Streamlit's caches, as history.SNAPSHOT
-
-
-def show_insights() -> None:
-    """Show the figures and charts once they are scrolled to, and keep them current.
-
-    Waits at most half a second for the database.
-    """
-    show_figures()
-    watch("insights", COUNTER, seconds=10)
-
-
-@st.fragment(key="insights")
-def show_figures() -> None:
-    if "insights_seen" not in st.session_state:  # as the page opens: four charts would hold up what comes above them
-        st.session_state.insights_seen = None  # there is news: the first tick from down here brings all of it
-        st.header("Insights", anchor=False)
-        st.caption("Counting …")
-        return
-    figures = begin("insights", COUNTER, max_age=5)
+@st.fragment(key=INSIGHTS)
+def show_insights(visitor: Visitor, counter: Counter) -> None:
+    """Show the figures and charts once they are scrolled to, and keep them current."""
+    figures = begin(visitor, INSIGHTS, counter, max_age=5, seconds=SECONDS)
     if figures is None:
-        st.caption("" if COUNTER.problem else "Counting …")
+        st.caption("" if counter.problem else "Counting …")
         return
     total, labelled, right = (int(figures.times[name].sum()) for name in ("n", "labelled", "right"))
     if not total:
@@ -68,41 +26,11 @@ def show_figures() -> None:
     show_numbers(total, labelled, right)
     left, right_side = st.columns(2, gap="large")
     with left:
-        show_confusion(figures.answers, labelled)
+        show_confusion(visitor, figures.answers, labelled)
     with right_side:
         show_reliability(figures.answers)
     st.space("small")
     show_time(figures.times, labelled)
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, after Wilson (1927): it also holds near 0, near 1 and for small n."""
-    p, z2 = right / n, Z * Z
-    centre, half = p + z2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
-
-
-def share(p: float, digits: int = 1) -> str:
-    """0..1 → text, in per cent."""
-    return f"{100 * p:.{digits}f} %"
-
-
-def dark() -> bool:
-    return st.context.theme.type == "dark"
-
-
-def colours() -> tuple[str, str]:
-    """(the accent, text) in the visitor's theme: what is drawn in a chart does not follow it."""
-    return ("#45c4b4", "#f0ede8") if dark() else ("#0a6f65", "#211f1c")
-
-
-def show_chart(chart: alt.Chart, title: str, words: str, height: int = 300, **more) -> None:
-    """words: what the chart shows, for those who cannot see it; height: in pixels; more: of st.altair_chart."""
-    text = colours()[1]
-    chart = chart.properties(title=title, height=height, padding={"bottom": 0})
-    # Streamlit's own gray for axes is too faint to read on the light page.
-    chart = chart.configure_axis(labelColor=text, titleColor=text).configure_legend(labelColor=text)
-    st.altair_chart(chart, alt=words, **more)
 
 
 def show_numbers(total: int, labelled: int, right: int) -> None:
@@ -116,193 +44,3 @@ def show_numbers(total: int, labelled: int, right: int) -> None:
             f"{right:,} of {labelled:,} labelled drawings were read right. With 95 % confidence the accuracy on such "
             f"drawings is between {share(low)} and {share(high)} (Wilson interval)."
         )
-
-
-def too_few(chart: str, name: str, labelled: int) -> bool:
-    """Say it if there are too few labelled drawings for this chart."""
-    if labelled >= FEW[chart]:
-        return False
-    so_far = "there is 1" if labelled == 1 else f"there are {labelled}"
-    st.caption(f"**{name}**: from {FEW[chart]} labelled drawings on; {so_far}.")
-    return True
-
-
-def show_confusion(answers: pd.DataFrame, labelled: int) -> None:
-    answered = int(answers["n"].sum())  # the others were turned away
-    if too_few("confusion", "Confusion matrix", answered):
-        return
-    cells = answers.groupby(["true", "read"], as_index=False)["n"].sum()
-    cells["share"] = cells["n"] / cells.groupby("true")["n"].transform("sum")
-    cells["right"] = cells["true"] == cells["read"]
-    mistakes = {
-        (int(row.true), int(row.read)): f"{row.true} read as {row.read} ({row.n:,}×)"
-        for row in cells[~cells["right"]].nlargest(3, "n").itertuples()
-    }
-    worst = ", ".join(mistakes.values()) or "none"
-
-    key = f"insights_confusion_{st.session_state.get('insights_chart', 0)}"
-    accent, text_colour = colours()
-    picked = alt.selection_point("cell", fields=["true", "read"])
-    axis = alt.Axis(labelAngle=0, labelFlush=False, ticks=False, domain=False)
-    axes = {"axis": axis, "scale": alt.Scale(domain=list(range(10)))}
-    base = alt.Chart(cells).encode(
-        alt.X("read:O", title="read as", **axes),
-        alt.Y("true:O", title="true label", **axes),
-        tooltip=[
-            alt.Tooltip("true", title="true label"),
-            alt.Tooltip("read", title="read as"),
-            alt.Tooltip("n", title="drawings", format=","),
-            alt.Tooltip("share", title="of this digit", format=".1%"),
-        ],
-    )
-    tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
-        alt.Color("right:N", scale=alt.Scale(domain=[True, False], range=[accent, WRONG]), legend=None),
-        # A mistake in a hundred must be seen, so the shade follows the root of the share.
-        alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.15, 1]), legend=None),
-        stroke=alt.condition(picked, alt.value(text_colour), alt.value(None), empty=False),
-    )
-    # Black or white, whichever has a contrast of 4.5 with its tile; from these shares on, the other one.
-    light_tile, full_tile, right, wrong = ("white", "black", 0.3, 0.7) if dark() else ("black", "white", 0.7, 1)
-    full = f"datum.share > (datum.right ? {right} : {wrong})"
-    colour = alt.condition(full, alt.value(full_tile), alt.value(light_tile))
-    text = base.mark_text(fontSize=11).encode(color=colour, text=alt.Text("n:Q", format=".3~s"))
-    show_chart(
-        tiles.add_params(picked) + text,
-        "Confusion matrix: drawings by digit",
-        f"Confusion matrix of {answered:,} labelled drawings. Most frequent mistakes: {worst}.",
-        height=360,
-        key=key,
-        on_select=functools.partial(pick_cell, key),
-    )
-    turned_away = f"Not here: {labelled - answered:,} taken for no digit. " if labelled > answered else ""
-    mistake = ", or one of the most frequent mistakes:" if mistakes else "."
-    st.caption(f"{turned_away}Pick a cell to see its drawings in the history{mistake}")
-    with st.container(horizontal=True, gap="small", key="insights_mistakes"):  # as no key reaches a cell
-        for pair, text in mistakes.items():
-            st.button(text, key="insights_{}_{}".format(*pair), on_click=show_pair, args=pair)
-
-
-def pick_cell(key: str) -> None:
-    """Have the history show the drawings of the picked cell, or all again when it is let go."""
-    cells = st.session_state[key]["selection"].get("cell") or []
-    if cells:
-        show_pair(int(cells[0]["true"]), int(cells[0]["read"]))
-    else:
-        st.session_state.history_pair = None
-        st.rerun(["history", "insights"])
-
-
-def show_pair(true: int, read: int) -> None:
-    st.session_state.history_pair = true, read
-    st.session_state.history_toast = f"The history shows only the {true}s that were read as {read}."
-    st.rerun(["history", "insights"])
-
-
-def show_reliability(answers: pd.DataFrame) -> None:
-    if too_few("reliability", "Reliability", int(answers["n"].sum())):
-        return
-    answers = answers.assign(right=answers["n"].where(answers["true"] == answers["read"], 0))
-    bins = answers.groupby("bin", as_index=False)[["n", "confidence", "right"]].sum()
-    bins["said"], bins["was"] = bins["confidence"] / bins["n"], bins["right"] / bins["n"]
-    bins[["low", "high"]] = [wilson(row.right, row.n) for row in bins.itertuples()]
-    gap = ((bins["said"] - bins["was"]).abs() * bins["n"]).sum() / bins["n"].sum()
-
-    axis = {"axis": alt.Axis(format="%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
-    ideal = alt.Chart(pd.DataFrame({"said": [0, 1], "was": [0, 1]})).mark_line(strokeDash=[4, 4], color=QUIET)
-    base = alt.Chart(bins).encode(
-        alt.X("said:Q", title="confidence of the answers", **axis),
-        tooltip=[
-            alt.Tooltip("said", title="mean confidence", format=".1%"),
-            alt.Tooltip("was", title="read right", format=".1%"),
-            alt.Tooltip("low", title="95 % interval from", format=".1%"),
-            alt.Tooltip("high", title="to", format=".1%"),
-            alt.Tooltip("n", title="drawings", format=","),
-        ],
-    )
-    accent = colours()[0]
-    whiskers = base.mark_rule(color=accent).encode(alt.Y("low:Q"), alt.Y2("high:Q"))
-    points = base.mark_circle(color=accent, opacity=1).encode(
-        alt.Y("was:Q", title="share read right", **axis),
-        alt.Size("n:Q", scale=alt.Scale(type="sqrt", range=[30, 300]), legend=None),
-    )
-    ideal = ideal.encode(alt.X("said:Q"), alt.Y("was:Q", title="share read right", **axis))
-    words = "; ".join(f"at {row.said:.0%}, {row.was:.0%} right of {row.n:,}" for row in bins.itertuples())
-    show_chart(
-        ideal + whiskers + points,
-        "Reliability: is 90 % right nine times in ten?",
-        f"Reliability by mean confidence: {words}.",
-        height=360,
-    )
-    st.caption(f"On the dashed line, confidence is honest. Mean distance to it: {share(gap, 2)}. Bars: 95 % intervals.")
-
-
-def show_time(times: pd.DataFrame, labelled: int) -> None:
-    unit, periods = by_period(times, time_zone())
-    if len(periods) < 2:
-        st.caption(f"**Over time**: from two {unit}s with drawings on.")
-        return
-    left, right = st.columns(2, gap="large")
-    accent = colours()[0]
-    # Vega-Lite draws bars as wide as the period only if it knows the unit.
-    timeunit = {"hour": "yearmonthdatehours", "day": "yearmonthdate", "week": "yearweek", "month": "yearmonth"}[unit]
-    time = alt.X("period:T", title=unit, timeUnit=timeunit)
-    with left:
-        scored = periods[periods["labelled"] > 0].copy()
-        if not too_few("accuracy", "Accuracy over time", labelled):
-            scored["accuracy"] = scored["right"] / scored["labelled"]
-            scored[["low", "high"]] = [wilson(row.right, row.labelled) for row in scored.itertuples()]
-            axis = {"axis": alt.Axis(format="%"), "scale": alt.Scale(zero=False)}
-            base = alt.Chart(scored).encode(time)
-            band = base.mark_area(color=accent, opacity=0.2).encode(
-                alt.Y("low:Q", title="share read right", **axis), alt.Y2("high:Q")
-            )
-            line = base.mark_line(color=accent, point={"color": accent, "size": 25}).encode(
-                alt.Y("accuracy:Q"),
-                tooltip=[
-                    alt.Tooltip("period:T", title=unit, format="%d %b %Y %H:%M"),
-                    alt.Tooltip("accuracy:Q", title="read right", format=".1%"),
-                    alt.Tooltip("labelled:Q", title="labelled", format=","),
-                ],
-            )
-            first, last = scored.iloc[0], scored.iloc[-1]
-            show_chart(
-                band + line,
-                f"Accuracy by {unit}, with its 95 % interval",
-                f"Accuracy by {unit}, from {first.accuracy:.0%} ({first.period:%d %b %Y}) "
-                f"to {last.accuracy:.0%} ({last.period:%d %b %Y}).",
-            )
-    with right:
-        parts = periods.assign(unlabelled=periods["n"] - periods["labelled"]).melt(
-            "period", ["labelled", "unlabelled"], "kind", "drawings"
-        )
-        bars = (
-            alt.Chart(parts)
-            .mark_bar(binSpacing=1)
-            .encode(
-                time,
-                alt.Y("drawings:Q", title="drawings", axis=alt.Axis(format=".3~s", tickMinStep=1)),
-                alt.Color(
-                    "kind:N",
-                    title=None,
-                    scale=alt.Scale(domain=["labelled", "unlabelled"], range=[accent, QUIET]),
-                    legend=alt.Legend(orient="top", offset=0, padding=0),
-                ),
-                tooltip=[alt.Tooltip("period:T", title=unit, format="%d %b %Y %H:%M"), "kind", "drawings"],
-            )
-        )
-        most = periods.loc[periods["n"].idxmax()]
-        show_chart(
-            bars,
-            f"Drawings by {unit}",
-            f"Drawings by {unit}: {periods['n'].sum():,} in all, most on {most.period:%d %b %Y} ({most.n:,}).",
-        )
-
-
-def by_period(times: pd.DataFrame, zone: str) -> tuple[str, pd.DataFrame]:
-    """Counts by 15 minutes in UTC → (hour, day, week or month; the counts by it in `zone`), some 100 at most."""
-    local = times["start"].dt.tz_convert(zone).dt.tz_localize(None)
-    days = (local.max() - local.min()).days
-    unit = "hour" if days < 3 else "day" if days < 100 else "week" if days < 700 else "month"
-    code = {"hour": "h", "day": "D", "week": "W", "month": "M"}[unit]
-    period = local.dt.to_period(code).dt.start_time.rename("period")
-    return unit, times.groupby(period)[["n", "labelled", "right"]].sum().reset_index()

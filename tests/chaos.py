@@ -28,8 +28,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 from deployment import Deployment
+from helpers import same_ink, scribble
 from PIL import Image
-from visitor import Visitor, same_ink, scribble
+from visitor import Visitor
 from websockets.exceptions import WebSocketException
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +56,7 @@ class App:
         options = ["--server.headless=true", f"--server.address={host}", f"--server.port={port}"]
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), *options],
+                [sys.executable, "-m", "streamlit", "run", str(ROOT / "serve.py"), *options],
                 cwd=ROOT,
                 env=os.environ | self.environment,
                 stdout=log,
@@ -310,7 +311,7 @@ class Chaos:
                 lost.append(f"{drawing_id}: an older stroke than the one that was called saved")
             if label != drawing["label"] and (drawing["label_said"] or label is not None):
                 wrong.append(f"{drawing_id}: label {label}, given {drawing['label']}")
-            whole = sum(row["probabilities"]) + row["not_a_digit"]
+            whole = sum(row["probabilities"])
             best = int(np.argmax(row["probabilities"]))
             Image.open(io.BytesIO(stored)).load()
             if abs(whole - 1) > 1e-6 or best != row["predicted_digit"]:

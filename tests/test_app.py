@@ -1,37 +1,33 @@
 """The page without a browser: AppTest runs the real app.py on a real database, with drawings in the canvas's state."""
 
 import base64
+import contextlib
 import gc
+import inspect
 import io
 import json
 import shutil
 import struct
 import threading
-import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import streamlit as st
-from PIL import Image, ImageDraw
+from helpers import ONE, SEVEN, png
+from PIL import Image
+from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 
-from store.outbox import shared
+import db as table
+import store
+from model import Prediction
+from page import answer, drawing
+from page.visitor import Visitor
+from store.outbox import Outbox
 
 ROOT = Path(__file__).parent.parent
-SEVEN = [(90, 60), (190, 60), (130, 220)]
-ONE = [(140, 50), (135, 230)]
-
-
-def png(*strokes, size=280, mode="RGBA"):
-    """What the canvas sends after these strokes: white lines, 20 pixels wide, on black."""
-    image = Image.new("RGBA", (size, size), "black")
-    for stroke in strokes:
-        ImageDraw.Draw(image).line(stroke, fill="white", width=20, joint="curve")
-    buffer = io.BytesIO()
-    image.convert(mode).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def url(data):
@@ -40,16 +36,15 @@ def url(data):
 
 @pytest.fixture
 def page(db):
-    yield AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
-    deadline = time.monotonic() + 60
-    while shared()._waiting:  # it would be written into the next test's table
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    opened = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    yield opened
+    for ticket in opened.session_state.visitor.all_tickets():  # would be written into the next test's table
+        store.start(table).outbox.wait([ticket], 60)
 
 
 def put(page, value):
     """Run the page with this value in the canvas's state, as the browser would send it."""
-    page.session_state[f"canvas-{page.session_state.drawing_id}"] = value
+    page.session_state[f"canvas-{page.session_state.visitor.drawing.id}"] = value
     return page.run()
 
 
@@ -69,7 +64,7 @@ def press(page, label):
 
 def landed(page):
     """Wait until everything that the page handed over is in the table."""
-    assert shared().wait(page.session_state.own_ids - page.session_state.told, 30)
+    assert store.start(table).outbox.wait(page.session_state.visitor.to_follow(), 30)
 
 
 def rows(db):
@@ -94,7 +89,7 @@ def test_a_drawing_is_read_shown_and_kept_as_a_grayscale_png_of_the_canvas(page,
     kept = Image.open(io.BytesIO(bytes(table.drawing[0])))
     assert (kept.size, kept.mode) == ((280, 280), "L")
     assert (np.asarray(kept) == np.asarray(Image.open(io.BytesIO(png(SEVEN))).convert("L"))).all()
-    assert str(table.id[0]) in page.session_state.own_ids
+    assert str(table.id[0]) in page.session_state.visitor.tickets
 
 
 @pytest.mark.parametrize(
@@ -109,34 +104,29 @@ def test_a_drawing_is_read_shown_and_kept_as_a_grayscale_png_of_the_canvas(page,
     ],
 )
 def test_no_probability_is_rounded_to_a_certainty(p, percent, short):
-    from page import answer
-
     assert (answer.percent(p), answer.short(p)) == (percent, short)
-    said = answer.Prediction(7, p, (*[0.0] * 7, p, 0.0, 0.0), 0.0)
+    said = Prediction(7, p, (*[0.0] * 7, p, 0.0, 0.0), 0.0)
     assert f"<b>{short}</b>" in answer.bars(said) and f"7: {percent}" in answer.bars(said)
 
 
 def test_one_stroke_is_answered_at_a_time_but_no_other_waits_until_its_row_is_saved(page, monkeypatch):
-    from page import answer
-    from store.outbox import Outbox
-
     held = []
 
     def noting(function, what):
-        return lambda *arguments: (held.append((what, answer.TURN.locked())), function(*arguments))[1]
+        return lambda *arguments: (held.append((what, drawing.TURN.locked())), function(*arguments))[1]
 
     monkeypatch.setattr(answer, "bars", noting(answer.bars, "answer"))
     monkeypatch.setattr(Outbox, "wait", noting(Outbox.wait, "save"))
     draw(page, SEVEN)
     assert held == [("answer", True), ("save", False)]
-    assert not answer.TURN.locked()
+    assert not drawing.TURN.locked()
 
 
 def test_a_label_lands_on_its_drawing_and_an_empty_canvas_follows(page, db):
     draw(page, SEVEN)
-    first = page.session_state.drawing_id
+    first = page.session_state.visitor.drawing.id
     press(page, "3")
-    assert page.session_state.drawing_id != first
+    assert page.session_state.visitor.drawing.id != first
     assert '<div class="digit none"></div>' in html(page)
     draw(page, ONE)
     press(page, "Correct")
@@ -144,47 +134,88 @@ def test_a_label_lands_on_its_drawing_and_an_empty_canvas_follows(page, db):
     assert rows(db) == [(1, 1), (7, 3)]
 
 
-@pytest.mark.parametrize("at", ["told", "started_at", "refusal", "saved_label", "drawn"])
-def test_a_run_that_is_ended_between_two_changes_of_the_session_loses_nothing(page, db, monkeypatch, at):
-    """Streamlit ends a run as soon as the next message asks for another one: here, at the first change of `at`."""
-    from streamlit.runtime.scriptrunner_utils.exceptions import StopException
-    from streamlit.runtime.state import SessionStateProxy
+ENDED = [
+    drawing.show_drawing,
+    drawing.read_canvas,
+    drawing.keep_drawing,
+    drawing.end_drawing,
+    Visitor.label,
+]
+ENDED += [drawing.show_labels, drawing.show_notice, drawing.notice, answer.show_answer, Visitor.put]
 
-    change, ended = SessionStateProxy.__setitem__, []
 
-    def end_there(self, key, value):
-        if key == at and not ended:
-            ended.append(key)
+def lines_of(function):
+    """(code, number) of each line of a function that may be run."""
+    code = inspect.unwrap(function).__code__
+    return [(code, line) for line in sorted({line for *_, line in code.co_lines() if line})]
+
+
+@contextlib.contextmanager
+def run_ended_at(code, line):
+    """The next run that comes to this line is ended there, as Streamlit ends a run whose visitor has sent a message."""
+    ended = []
+
+    def trace(frame, event, argument):
+        if frame.f_code is code and event == "line" and frame.f_lineno == line and not ended:
+            ended.append(line)
             raise StopException
-        change(self, key, value)
+        return trace if frame.f_code is code or event == "call" else None
 
-    press(draw(page, ONE), "1")
-    monkeypatch.setattr(SessionStateProxy, "__setitem__", end_there)
-    draw(page, SEVEN)
-    assert ended == [at]
-    draw(page, SEVEN)  # the next message has the canvas with it again
-    press(page, "3")
+    threading.settrace(trace)
+    try:
+        yield ended
+    finally:
+        threading.settrace(None)
+
+
+@pytest.mark.parametrize("function", ENDED, ids=lambda function: function.__name__)
+def test_a_run_that_is_ended_at_any_line_leaves_the_old_drawing_or_the_new_one(page, db, function):
+    """At each line in turn: a stroke whose run is ended there, and a press of a label whose run is ended there."""
+    expected, ends = [], 0
+    for number, (code, line) in enumerate(lines_of(function)):
+        label = number % 10
+        with run_ended_at(code, line) as at_stroke:
+            draw(page, SEVEN)
+        page.run()  # the next message has the canvas with it again
+        assert '<div class="digit sure">7</div>' in html(page)
+        before = page.session_state.visitor.drawing.id
+        with run_ended_at(code, line) as at_press:
+            press(page, str(label))
+        page.run()
+        if page.session_state.visitor.drawing.id == before:  # the press was not taken: the drawing is there as it was
+            assert at_press and page.session_state.visitor.drawing.reading
+            press(page, str(label))
+        assert not page.exception
+        expected.append((7, label))
+        ends += len(at_stroke) + len(at_press)
     landed(page)
-    assert rows(db) == [(7, 3), (1, 1)]
+    assert rows(db) == expected[::-1]
+    assert ends
 
 
 def test_a_drawing_that_is_refused_while_the_page_looks_is_not_called_saved(page, monkeypatch):
-    from store.outbox import Outbox
+    waiting = Visitor.waiting
 
-    state = {"pending": True, "lost": False}
+    def refused_now(visitor):
+        found = waiting(visitor)
+        for writes in visitor.tickets.values():
+            writes["prediction"].state = "lost"
+        return found
 
-    def seen_as(part):
-        def look(self, drawing_ids):
-            seen = set(drawing_ids) if state[part] else set()
-            state.update(pending=False, lost=True)  # refused at this very moment
-            return seen
-
-        return look
-
-    monkeypatch.setattr(Outbox, "pending", seen_as("pending"))
-    monkeypatch.setattr(Outbox, "lost", seen_as("lost"))
+    monkeypatch.setattr(Visitor, "waiting", refused_now)
     draw(page, SEVEN)
     assert "1 of your drawings could not be saved." in html(page) and "Saved." not in html(page)
+
+
+def test_correct_means_the_digit_that_was_seen_when_it_was_pressed(page, db):
+    """A stroke that comes in one message with the press, and makes another digit of it, was not seen."""
+    draw(page, ONE)
+    assert '<div class="digit sure">1</div>' in html(page)
+    both = {"drawing": {"data": url(png(SEVEN))}, "backgroundFit": None}
+    page.session_state[f"canvas-{page.session_state.visitor.drawing.id}"] = both
+    press(page, "Correct")
+    landed(page)
+    assert rows(db) == [(7, 1)]
 
 
 def test_clear_keeps_the_drawing_without_a_label(page, db):
@@ -205,7 +236,7 @@ def test_a_rerun_without_a_new_stroke_writes_nothing(page, db):
 def test_a_stroke_that_arrives_together_with_the_label_belongs_to_the_labelled_drawing(page, db):
     draw(page, ONE)
     both = {"drawing": {"data": url(png(SEVEN))}, "backgroundFit": None}
-    page.session_state[f"canvas-{page.session_state.drawing_id}"] = both
+    page.session_state[f"canvas-{page.session_state.visitor.drawing.id}"] = both
     press(page, "7")
     landed(page)
     assert rows(db) == [(7, 7)]
@@ -298,7 +329,7 @@ def test_a_dot_or_a_stroke_that_leaves_the_canvas_breaks_nothing(page, stroke):
 
 
 def test_a_visitor_who_draws_faster_than_drawings_can_be_kept_is_told_so(page, db):
-    while page.session_state.allowance.take():
+    while page.session_state.visitor.allowance.take():
         pass
     draw(page, SEVEN)
     assert "Not saved." in html(page)
@@ -308,19 +339,33 @@ def test_a_visitor_who_draws_faster_than_drawings_can_be_kept_is_told_so(page, d
     assert rows(db) == []
 
 
+def test_two_digits_side_by_side_are_named_whatever_the_whole_is_read_as(page, db):
+    draw(page, [(60, 70), (60, 210)], [(130, 80), (220, 80), (165, 210)])
+    assert "One at a time" in html(page) and "1 and 7 side by side" in html(page)
+    landed(page)
+    assert len(rows(db)) == 1
+    press(page, "7")
+    draw(page, SEVEN)
+    assert "One at a time" not in html(page)
+
+
+def test_the_bars_of_what_was_turned_away_say_that_they_hold_only_if_it_is_a_digit():
+    p = (0.9, *[0.1 / 9] * 9)
+    away, taken = answer.bars(Prediction(0, 0.9, p, 0.7)), answer.bars(Prediction(0, 0.9, p, 0.3))
+    assert 'class="bars doubt"' in away and "Probability of each digit, if it is one after all. 0: 90.0 %" in away
+    assert 'class="bars"' in taken and "Probability of each digit. 0: 90.0 %" in taken and "best" in taken
+
+
 def test_what_is_no_digit_cannot_be_accepted(page, db):
     zigzag = [(40 + 200 * (i % 2), 40 + 16 * i) for i in range(13)]
     draw(page, zigzag, [(y, x) for x, y in zigzag])
     assert "Not a digit?" in html(page)
-    press(page, "Accept the answer")  # as the key Y does
+    assert all(button.disabled for button in page.button if button.label == "Correct")
     landed(page)
     assert [label for _, label in rows(db)] == [None]
 
 
 def test_a_doubtful_answer_names_the_runner_up_and_none_is_called_certain():
-    from model import Prediction
-    from page import answer
-
     p = [0.05, 0.3, 0.05, 0.04, 0.04, 0.04, 0.04, 0.35, 0.04, 0.04]
     said = answer.confidence(Prediction(7, 0.35, tuple(p), 0.01))
     assert "Not sure. It could also be a 1 (30.0 %)." in said
@@ -366,11 +411,11 @@ def test_clearing_streamlits_caches_takes_nothing_more_out_of_garbage_collection
 def test_a_missing_or_damaged_model_is_said_in_one_sentence_with_the_command_that_makes_one(tmp_path, db, damage):
     for path in ROOT.glob("*.py"):
         shutil.copy(path, tmp_path)
-    shutil.copytree(ROOT / ".streamlit", tmp_path / ".streamlit")
+    for folder in (".streamlit", "page"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "model.json", tmp_path)
     if damage:
         (tmp_path / "model.pth").write_bytes(damage)
-    st.cache_resource.clear()  # holds the model of the other tests
     page = AppTest.from_file(tmp_path / "app.py", default_timeout=60).run()
     assert not page.exception
     assert [error.value.count("python train.py") for error in page.error] == [1]

@@ -1,30 +1,34 @@
 """Insights: what the database counts, and what the charts say of it."""
 
 import json
-import math
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from browser import Visitor
+from browser import Visitor as Person
+from helpers import NOON
 from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
-from page import insights
+import db as table
+import store
+from page import charts
+from page.visitor import Visitor
 from store import postgres
-
-NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 
 
 def page():
     import streamlit as st
 
+    import db
+    import store
     from page.insights import show_insights
+    from page.visitor import this_visitor
 
     with st.container(key="insights"):
-        show_insights()
+        show_insights(this_visitor(), store.start(db).counter)
 
 
 @pytest.fixture
@@ -59,9 +63,10 @@ def fill(db):
 @pytest.fixture
 def open_page():
     def run():
+        counter = store.start(table).counter
         deadline = time.monotonic() + 20
         while True:
-            while insights.COUNTER.look(patience=20) and insights.COUNTER.problem:
+            while counter.look(patience=20) and counter.problem:
                 time.sleep(0.1)  # an earlier test had the database away
             at = AppTest.from_function(page, default_timeout=30).run().run()  # opened, and scrolled to
             assert not at.exception
@@ -76,7 +81,7 @@ def texts(at):
     return " ".join(caption.value for caption in at.caption)
 
 
-def charts(at):
+def drawn_charts(at):
     """Title -> (specification, alternative text) of each chart."""
     protos = [element.proto for element in at.get("vega_lite_chart")]
     specs = [(json.loads(proto.spec), proto.alt) for proto in protos]
@@ -86,14 +91,14 @@ def charts(at):
 def test_an_empty_table_gives_a_sentence_and_no_chart(db, open_page):
     at = open_page()
     assert "Nothing to count yet" in texts(at)
-    assert not charts(at) and not at.metric
+    assert not drawn_charts(at) and not at.metric
 
 
 def test_few_rows_give_sentences_instead_of_noise(fill, open_page):
     fill((3, 7, 7, 0.9, 0), (1, 7, None, 0.9, 0))
     at = open_page()
     assert [metric.value for metric in at.metric] == ["4", "3", "100.0 %"]
-    assert not charts(at)
+    assert not drawn_charts(at)
     for name in ("Confusion matrix", "Reliability", "Over time"):
         assert f"**{name}**" in texts(at)
     assert "from 20 labelled drawings on; there are 3" in texts(at)
@@ -104,7 +109,7 @@ def test_the_last_figures_stay_while_the_database_is_away(fill, open_page, monke
     assert [metric.value for metric in open_page().metric] == ["3", "3", "100.0 %"]
     monkeypatch.setenv("POSTGRES_HOST", str(folder / "nowhere"))
     postgres.reads.close()
-    insights.COUNTER.look(patience=20)
+    store.start(table).counter.look(patience=20)
     at = AppTest.from_function(page, default_timeout=30).run().run()
     assert at.info[0].value == "The database cannot be read right now. This comes back by itself."
     assert [metric.value for metric in at.metric] == ["3", "3", "100.0 %"]
@@ -115,7 +120,7 @@ def test_the_database_counts_what_was_read_right_and_wrong(fill, open_page):
     at = open_page()
     assert [metric.value for metric in at.metric] == ["125", "100", "90.0 %"]
     assert "between 82.6 % and 94.5 %" in texts(at)
-    drawn = charts(at)
+    drawn = drawn_charts(at)
     assert set(drawn) == {
         "Confusion matrix: drawings by digit",
         "Reliability: is 90 % right nine times in ten?",
@@ -129,15 +134,15 @@ def test_the_database_counts_what_was_read_right_and_wrong(fill, open_page):
     assert "Mean distance to it: 21.00 %" in texts(at)  # 60 % too high, 30 % too low, 10 % too low
     assert "from 100%" in drawn["Accuracy by hour, with its 95 % interval"][1]
     assert "125 in all" in drawn["Drawings by hour"][1]
-    version = insights.COUNTER.version
-    insights.COUNTER.look(patience=20)
-    assert insights.COUNTER.version == version  # nothing new: no visitor is sent the charts again
+    version = store.start(table).counter.version
+    store.start(table).counter.look(patience=20)
+    assert store.start(table).counter.version == version  # nothing new: no visitor is sent the charts again
 
 
 def test_the_hours_are_the_visitors(fill, open_page, monkeypatch):
-    monkeypatch.setattr(insights, "time_zone", lambda: "Asia/Tokyo")
+    monkeypatch.setattr(charts, "time_zone", lambda: "Asia/Tokyo")
     fill((2, 7, None, 0.9, 0), (5, 7, None, 0.9, 4))  # 16 h in UTC is 1 h of the next day there
-    assert "most on 05 Mar 2026" in charts(open_page())["Drawings by hour"][1]
+    assert "most on 05 Mar 2026" in drawn_charts(open_page())["Drawings by hour"][1]
 
 
 def test_a_certainty_is_counted_with_the_last_tenth(db, fill):
@@ -147,12 +152,12 @@ def test_a_certainty_is_counted_with_the_last_tenth(db, fill):
 
 def test_the_share_of_a_cell_is_of_its_true_digit_and_the_worst_mistakes_come_first(monkeypatch):
     drawn, offered = [], []
-    monkeypatch.setattr(insights, "show_chart", lambda chart, *_, **__: drawn.append(chart))
-    monkeypatch.setattr(insights.st, "button", lambda text, **of: offered.append((text, of["args"])))
+    monkeypatch.setattr(charts, "show_chart", lambda chart, *_, **__: drawn.append(chart))
+    monkeypatch.setattr(charts.st, "button", lambda text, **of: offered.append((text, of["args"][1:])))
     cells = [(7, 7, 10, 12, 12.0), (7, 1, 10, 4, 4.0), (1, 1, 10, 40, 40.0)]
     cells += [(2, 3, 10, 1, 1.0), (3, 2, 10, 2, 2.0), (4, 9, 10, 3, 3.0)]
-    insights.show_confusion(pd.DataFrame(cells, columns=["true", "read", "bin", "n", "confidence"]), 62)
-    table = drawn[0].layer[0].data if drawn[0].data is insights.alt.Undefined else drawn[0].data
+    charts.show_confusion(Visitor(), pd.DataFrame(cells, columns=["true", "read", "bin", "n", "confidence"]), 62)
+    table = drawn[0].layer[0].data if drawn[0].data is charts.alt.Undefined else drawn[0].data
     assert table.set_index(["true", "read"])["share"][7].to_dict() == {1: 0.25, 7: 0.75}
     assert offered == [("7 read as 1 (4×)", (7, 1)), ("4 read as 9 (3×)", (4, 9)), ("3 read as 2 (2×)", (3, 2))]
 
@@ -162,7 +167,7 @@ def test_what_was_turned_away_was_not_read_right_even_if_the_best_guess_was(fill
     fill((10, 4, 4, 0.3, 0), not_a_digit=0.6)
     at = open_page()
     assert [metric.value for metric in at.metric] == ["50", "50", "80.0 %"]
-    drawn = charts(at)
+    drawn = drawn_charts(at)
     assert drawn["Confusion matrix: drawings by digit"][1].startswith("Confusion matrix of 40 labelled drawings.")
     assert "Not here: 10 taken for no digit." in texts(at)
     assert "**Reliability**: from 50 labelled drawings on; there are 40" in texts(at)
@@ -172,7 +177,7 @@ def test_nothing_but_what_was_turned_away_gives_no_chart_of_answers(fill, open_p
     fill((60, 4, 4, 0.3, 0), not_a_digit=0.6)
     at = open_page()
     assert [metric.value for metric in at.metric] == ["60", "60", "0.0 %"]
-    assert not charts(at)
+    assert not drawn_charts(at)
 
 
 def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_page):
@@ -184,7 +189,7 @@ def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_p
             found = {layer["encoding"][channel].get("title") for layer in layers if channel in layer["encoding"]}
             assert found - {None}, f"{spec['title']}: no title on {channel}"
 
-    drawn = charts(open_page())
+    drawn = drawn_charts(open_page())
     assert len(drawn) == 4
     for spec, alternative in drawn.values():
         titles(spec)
@@ -192,22 +197,21 @@ def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_p
 
 
 def test_a_picked_cell_filters_the_history_and_a_second_press_shows_all(monkeypatch):
-    state = type("State", (dict,), {"__getattr__": dict.__getitem__, "__setattr__": dict.__setitem__})()
-    monkeypatch.setattr(insights.st, "session_state", state)
-    reruns = []
-    monkeypatch.setattr(insights.st, "rerun", reruns.append)
+    state, reruns, visitor = {}, [], Visitor()
+    monkeypatch.setattr(charts.st, "session_state", state)
+    monkeypatch.setattr(charts.st, "rerun", reruns.append)
     state["chart"] = {"selection": {"cell": [{"true": 9, "read": 4}]}}
-    insights.pick_cell("chart")
-    assert state["history_pair"] == (9, 4)
+    charts.pick_cell(visitor, "chart")
+    assert visitor.pair == (9, 4)
     state["chart"] = {"selection": {"cell": []}}
-    insights.pick_cell("chart")
-    assert state["history_pair"] is None
+    charts.pick_cell(visitor, "chart")
+    assert visitor.pair is None
     assert reruns == [["history", "insights"]] * 2
 
 
 def test_a_click_on_a_cell_shows_its_drawings_in_the_history(chromium, url, fill):
     fill((20, 7, 7, 0.9, 0), (3, 4, 9, 0.6, 0), (2, 9, 4, 0.6, 0))
-    with Visitor(chromium, url, viewport={"width": 1280, "height": 2400}) as visitor:
+    with Person(chromium, url, viewport={"width": 1280, "height": 2400}) as visitor:
         history = visitor.at("history")
         cell_path = "path[aria-label*='true label: 9'][aria-label*='read as: 4']"
         visitor.at("insights_confusion_0").locator(cell_path).click(force=True)  # the number in it lies over it
@@ -225,7 +229,7 @@ def test_a_click_on_a_cell_shows_its_drawings_in_the_history(chromium, url, fill
 
 def test_charts_come_when_they_are_scrolled_to_and_hold_up_nothing_before(chromium, url, fill):
     fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 30))
-    with Visitor(chromium, url, viewport={"width": 1280, "height": 500}) as visitor:
+    with Person(chromium, url, viewport={"width": 1280, "height": 500}) as visitor:
         expect(visitor.at("history")).to_contain_text("90 drawings")
         expect(visitor.at("history").locator("tbody tr").first).to_be_attached()
         visitor.page.wait_for_timeout(2_000)
@@ -240,7 +244,7 @@ def test_all_texts_of_the_charts_can_be_read(chromium, url, fill, scheme):
     """Each digit is read right in another share of its drawings, and else as the next one."""
     for digit in range(10):
         fill((2 * digit + 1, digit, digit, 0.9, 0), (19 - 2 * digit, (digit + 1) % 10, digit, 0.6, 24 * 17))
-    with Visitor(chromium, url, color_scheme=scheme, viewport={"width": 360, "height": 4000}) as visitor:
+    with Person(chromium, url, color_scheme=scheme, viewport={"width": 360, "height": 4000}) as visitor:
         charts = visitor.at("insights").locator("[data-testid=stVegaLiteChart] svg")
         expect(charts).to_have_count(4)
         visitor.page.wait_for_timeout(500)
@@ -248,24 +252,11 @@ def test_all_texts_of_the_charts_can_be_read(chromium, url, fill, scheme):
         assert visitor.page.evaluate((Path(__file__).parent / "contrast.js").read_text()) == []
 
 
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (90, 100), (1, 2), (58_278, 59_903)])
-def test_the_bounds_are_the_shares_from_which_the_one_seen_is_just_possible(right, n):
-    for bound in insights.wilson(right, n):  # the score test's own equation, which Wilson's interval solves
-        assert abs(right / n - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / n), abs=1e-7)
-
-
-def test_the_wilson_interval_holds_the_truth_95_times_in_100():
-    n, p = 40, 0.9
-    weight = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
-    covered = sum(w for k, w in enumerate(weight) if insights.wilson(k, n)[0] <= p <= insights.wilson(k, n)[1])
-    assert 0.92 < covered < 0.98
-
-
 @pytest.mark.parametrize(("days", "unit"), [(1, "hour"), (20, "day"), (300, "week"), (2000, "month")])
 def test_the_periods_fit_the_span_and_lose_nothing(days, unit):
     times = pd.DataFrame({"start": pd.date_range(NOON, periods=24 * days + 1, freq="h")})
     times = times.assign(n=2, labelled=1, right=1)
-    found, periods = insights.by_period(times, "America/New_York")
+    found, periods = charts.by_period(times, "America/New_York")
     assert found == unit
     assert 2 <= len(periods) <= 110
     assert periods["n"].sum() == times["n"].sum()
@@ -273,7 +264,7 @@ def test_the_periods_fit_the_span_and_lose_nothing(days, unit):
 
 def test_a_day_begins_at_the_visitors_midnight():
     times = pd.DataFrame({"start": pd.date_range(NOON, periods=24 * 5, freq="h"), "n": 1, "labelled": 0, "right": 0})
-    _, periods = insights.by_period(times, "Asia/Tokyo")  # noon in UTC is 21 h there
+    _, periods = charts.by_period(times, "Asia/Tokyo")  # noon in UTC is 21 h there
     assert periods["n"].tolist() == [3, 24, 24, 24, 24, 21]
 
 
@@ -282,7 +273,7 @@ def test_an_hour_begins_with_the_visitors_own(fill, db, zone, offset):
     local = [10 * 60 + 1, 10 * 60 + 25, 10 * 60 + 59, 11 * 60 + 1]  # minutes of the day
     fill(*((1, 7, None, 0.9, (minute - offset) / 60 - 12) for minute in local))
     times = pd.DataFrame(sorted(db.fetch_times()), columns=["start", "n", "labelled", "right"])
-    unit, periods = insights.by_period(times, zone)
+    unit, periods = charts.by_period(times, zone)
     assert unit == "hour"
     assert periods["period"].dt.strftime("%H:%M").tolist() == ["10:00", "11:00"]
     assert periods["n"].tolist() == [3, 1]

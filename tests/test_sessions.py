@@ -2,17 +2,11 @@
 
 import random
 import threading
-import time
 
 import pandas as pd
+from helpers import same_ink, scribble, until
 from streamlit.proto.WidgetStates_pb2 import WidgetState
-from visitor import Visitor, same_ink, scribble
-
-
-def wait_until(condition, seconds=100):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this never came true"
+from visitor import Visitor
 
 
 def labels_of(db, drawings):
@@ -32,7 +26,7 @@ def test_a_label_lands_on_the_labellers_own_drawing_while_others_draw(db, app):
     assert second.label(2)
     assert first.label(1)
     for visitor, label in ((first, "1"), (second, "2")):
-        wait_until(lambda: visitor.look_again() or visitor.saved == label)  # noqa: B023
+        until(lambda: visitor.look_again() or visitor.saved == label)  # noqa: B023
         visitor.close()
     assert labels_of(db, drawings) == [[1], [2]]
 
@@ -49,7 +43,7 @@ def test_clear_touches_no_other_session_and_keeps_its_own_row_unlabelled(db, app
     assert second.drawing_id == kept
     assert second.text("answer_confidence")
     assert second.label(9)
-    wait_until(lambda: second.look_again() or second.saved == "9")
+    until(lambda: second.look_again() or second.saved == "9")
     first.close(), second.close()
     [[cleared], [labelled]] = labels_of(db, drawings)
     assert labelled == 9
@@ -79,10 +73,10 @@ def test_rapid_clicking_never_labels_the_wrong_drawing(db, app):
         visitor.send([press], fragment_id)
         if digit % 3 == 0:
             visitor.send([WidgetState(id=clear, trigger_value=True)], fragment_id)
-        wait_until(lambda: visitor.read(seconds=0.2) or visitor.drawing_id not in (old, None))  # noqa: B023
+        until(lambda: visitor.read(seconds=0.2) or visitor.drawing_id not in (old, None))  # noqa: B023
         visitor.read(seconds=0.5)
-        wait_until(lambda: whole(visitor) or visitor.read(seconds=0.2))
-    wait_until(lambda: visitor.read(seconds=0.2) or visitor.look_again() or "Saving" not in visitor.text("notice"))
+        until(lambda: whole(visitor) or visitor.read(seconds=0.2))
+    until(lambda: visitor.read(seconds=0.2) or visitor.look_again() or "Saving" not in visitor.text("notice"))
     visitor.close()
     for digit, found in enumerate(labels_of(db, drawings)):
         assert len(found) <= 1
@@ -96,21 +90,21 @@ def test_a_filter_that_comes_in_one_message_with_a_press_is_heard_as_well(db, ap
     """As on a phone: to leave the search field with a tap on Clear is one message, which reruns one fragment."""
     visitor = Visitor(app.address)
     visitor.draw(scribble(random.Random(4)))
-    wait_until(lambda: visitor.look_again() or visitor.saved)
-    ticker, fragment_id = next(found for found in visitor.inside("history") if "history_tick" in str(found[0]))
-    tick = WidgetState(id=f"$$STREAMLIT_INTERNAL_KEY_{ticker.bidi_component.id}__events")
-    tick.json_trigger_value = '[{"event": "tick", "value": 1}]'
+    until(lambda: visitor.look_again() or visitor.saved)
+    asking, fragment_id = next(found for found in visitor.inside("history") if "history_news" in str(found[0]))
+    news = WidgetState(id=f"$$STREAMLIT_INTERNAL_KEY_{asking.bidi_component.id}__events")
+    news.json_trigger_value = '[{"event": "news", "value": 1}]'
 
     def said(text):
         return any(text in element.markdown.body for element, _ in visitor.inside("history"))
 
-    wait_until(lambda: visitor.rerun([tick], fragment_id) or said("1 drawing ·"))
+    until(lambda: visitor.rerun([news], fragment_id) or said("1 drawing ·"))
     field = next(e.text_input.id for e, _ in visitor.inside("history") if e.HasField("text_input"))
     clear = next(e.button.id for e, _ in visitor.inside("clear") if e.HasField("button"))
     old = visitor.drawing_id
     states = [WidgetState(id=field, string_value="right"), WidgetState(id=clear, trigger_value=True)]
     visitor.rerun(states, visitor.canvas[1])
-    wait_until(lambda: said("None of them matches.") or visitor.read(seconds=0.2), 20)
+    until(lambda: said("None of them matches.") or visitor.read(seconds=0.2), 20)
     visitor.close()
     assert visitor.drawing_id != old
 
@@ -128,7 +122,7 @@ def test_twenty_sessions_at_once_get_twenty_answers_and_twenty_rows(db, app):
                 assert visitor.text("answer_confidence")
                 drawings[visitor.drawing_id] = (number % 10, png)
                 assert visitor.label(number % 10)
-            wait_until(lambda: visitor.look_again() or visitor.saved)
+            until(lambda: visitor.look_again() or visitor.saved)
             visitor.close()
         except Exception as error:
             failures.append(error)

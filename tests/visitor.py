@@ -2,14 +2,12 @@
 
 import base64
 import contextlib
-import io
 import json
 import random
 import re
 import time
 
-import numpy as np
-from PIL import Image, ImageDraw
+from helpers import scribble
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
@@ -141,21 +139,6 @@ class Visitor:
         """What the page says of saving: None, "saved", or the label that it says is saved, as its text."""
         said = re.match(r"Saved( as (?:an? )?(\d))?\b(?!.*…)", self.text("notice"))
         return said and (said[2] or "saved")
-
-
-def scribble(chance):
-    """A PNG of a random stroke, as the canvas would send it: light on black, 280 × 280, RGBA. No two are the same."""
-    image = Image.new("RGBA", (280, 280), "black")
-    points = [(chance.randrange(40, 240), chance.randrange(40, 240)) for _ in range(6)]
-    ImageDraw.Draw(image).line(points, fill="white", width=20, joint="curve")
-    image.save(buffer := io.BytesIO(), format="PNG")
-    return buffer.getvalue()
-
-
-def same_ink(one, other):
-    """Whether two PNGs hold the same picture in gray."""
-    one, other = (np.asarray(Image.open(io.BytesIO(png)).convert("L")) for png in (one, other))
-    return np.array_equal(one, other)
 
 
 if __name__ == "__main__":  # a look at the page from the outside: python tests/visitor.py 127.0.0.1:8501

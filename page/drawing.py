@@ -1,0 +1,206 @@
+"""The drawing: canvas, answer and true label, rerun at the end of every stroke.
+
+The order matters to people: the answer is shown first, then the drawing is handed to the outbox, then the page says
+what is saved. Nothing here waits for the database but the last of these, for SAVE_WAIT at most.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+
+import numpy as np
+import streamlit as st
+
+import db
+from model import DigitNet, predict
+from page import answer
+from page.canvas import canvas_url, decode, show_canvas
+from page.scripts import run_script
+from page.visitor import DRAWING, SAVE_WAIT, Drawing, Reading, Visitor
+from store.outbox import Outbox
+from utils import DrawingError, encode_png, preprocess_gray, side_by_side_gray, to_gray
+
+POLL = 2  # seconds between looks at what still waits to be saved
+TOO_FAST = "That was faster than drawings can be kept. Wait a moment, then draw again."
+RESTARTED = (
+    "The connection began anew. What you drew is in the history if the page had called it saved; a label pressed "
+    "meanwhile was not taken. Please draw again."
+)
+
+# Held while one stroke is answered. Many answered at once only take the interpreter from each other: that costs more
+# processor time, and all are late instead of some (docs/performance.md).
+TURN = threading.Lock()
+
+
+@st.fragment(key=DRAWING)
+def show_drawing(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
+    end = partial(end_drawing, visitor, model, outbox)
+    with TURN:
+        read_canvas(visitor, model)
+        drawing = visitor.drawing
+        with st.container(key=DRAWING):
+            with st.container(key="canvas"):
+                show_canvas(canvas_key(drawing))
+            with st.container(key="clear"):
+                st.button("Clear", on_click=end, disabled=not drawing.reading)
+            right = st.container(key="right")
+        with right:
+            answer.show_answer(drawing.reading, drawing.refusal)
+            keep_drawing(visitor, model, outbox)  # the answer is on its way
+            show_labels(drawing, end)
+    with right:
+        show_notice(visitor, outbox)  # which may wait
+
+
+def canvas_key(drawing: Drawing) -> str:
+    """A canvas of its own for each drawing, so that a late stroke of the last one lands nowhere."""
+    return f"canvas-{drawing.id}"
+
+
+def rerun(visitor: Visitor, *fragments: str) -> None:
+    """For the callbacks of other parts of the page: rerun these fragments.
+
+    And the drawing, where a stroke came in the same message: the canvas has no callback of its own, since a run that is
+    asked for anew would hold up each stroke, and a press that follows it.
+    """
+    st.rerun([*fragments, DRAWING] if is_unread(visitor) else list(fragments))
+
+
+def is_unread(visitor: Visitor) -> bool:
+    """Whether the canvas holds what no run has read yet."""
+    drawing = visitor.drawing
+    try:
+        url = canvas_url(canvas_key(drawing))
+    except DrawingError:
+        return True
+    return url is not None and (drawing.reading is None or url != drawing.reading.url)
+
+
+def read_canvas(visitor: Visitor, model: DigitNet) -> None:
+    """Bring the drawing up to date with the canvas. What was read before is not read again."""
+    drawing = visitor.drawing
+    try:
+        url = canvas_url(canvas_key(drawing))
+        if url is None or drawing.reading and url == drawing.reading.url:
+            return
+        gray = to_gray(decode(url))
+        picture = preprocess_gray(gray)
+    except DrawingError as error:
+        visitor.drawing = Drawing(refusal=str(error))
+        return
+    if picture is None:  # no ink
+        if drawing.reading:
+            visitor.drawing = Drawing()
+        return
+    pixels = (picture[0, 0].numpy() * 255).astype(np.uint8)
+    reading = Reading(url, gray, pixels, predict(model, picture, side_by_side_gray(gray)))
+    if drawing.started_at is None:
+        visitor.told |= visitor.shown  # what was said once is not said of this drawing, too
+    started_at = drawing.started_at or datetime.now(UTC)
+    visitor.drawing = replace(drawing, reading=reading, started_at=started_at, refusal="", last_label=None)
+
+
+def keep_drawing(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
+    """Hand the drawing to the outbox, once for each stroke."""
+    drawing = visitor.drawing
+    if drawing.reading is None or drawing.started_at is None or drawing.reading is drawing.kept:
+        return
+    if not visitor.allowance.take():
+        return
+    prediction, png = drawing.reading.prediction, encode_png(drawing.reading.gray)
+    write = partial(
+        db.save_prediction,
+        drawing.id,
+        created_at=drawing.started_at,
+        digit=prediction.digit,
+        confidence=prediction.confidence,
+        probabilities=prediction.probabilities,
+        not_a_digit=prediction.not_a_digit,
+        drawing=png,
+        thumbnail_png=db.thumbnail(drawing.reading.gray),
+        model_version=model.version,
+    )
+    before = visitor.tickets.get(drawing.id, {}).get("prediction")
+    new = before is None or before.state == "lost"
+    visitor.put(outbox, drawing.id, "prediction", write, size=len(png), new=new)
+    visitor.drawing = replace(drawing, kept=drawing.reading)
+
+
+def end_drawing(
+    visitor: Visitor, model: DigitNet, outbox: Outbox, digit: int | None = None, drawing_id: str | None = None
+) -> None:
+    """Give the drawing this label, or none, and start the next one.
+
+    drawing_id: of the drawing that the pressed button was shown for; a press that comes after its end changes nothing.
+    """
+    read_canvas(visitor, model)  # a stroke that arrived together with the press belongs to this drawing
+    keep_drawing(visitor, model, outbox)
+    drawing = visitor.drawing
+    if digit is None or drawing.reading and drawing_id in (None, drawing.id):
+        kept = drawing.reading is drawing.kept
+        if digit is not None and kept:
+            visitor.label(outbox, drawing.id, digit)
+        visitor.drawing = Drawing(refusal="" if kept else TOO_FAST, last_label=digit if kept else None)
+    st.rerun(DRAWING)
+
+
+def show_labels(drawing: Drawing, end: Callable[..., None]) -> None:
+    st.html("<p>Which digit did you draw?</p>")
+    with st.container(key="true_label"):
+        for digit in range(10):
+            args, disabled = (digit, drawing.id), not drawing.reading
+            st.button(str(digit), key=f"label-{digit}", on_click=end, args=args, disabled=disabled)
+    # Its key names the answer: a press means the one that was seen when it was made, whatever has been read since.
+    seen = drawing.reading.prediction.digit if drawing.reading and drawing.reading.prediction.is_digit else None
+    key = "correct-none" if seen is None else f"correct-{seen}"
+    st.button("Correct", key=key, type="primary", on_click=end, args=(seen, drawing.id), disabled=seen is None)
+
+
+def show_notice(visitor: Visitor, outbox: Outbox) -> None:
+    """What is and is not in the table. While something waits to be saved, this looks again by itself."""
+    saved = outbox.wait(visitor.to_follow(), SAVE_WAIT)
+    with st.container(key="notice"):
+        if saved and not outbox.problem:
+            notice(visitor, outbox)
+        else:
+            st.fragment(notice, run_every=POLL)(visitor, outbox)
+
+
+def notice(visitor: Visitor, outbox: Outbox) -> None:
+    drawing, problem, text = visitor.drawing, True, ""
+    waiting = visitor.waiting()  # asked first: what is refused meanwhile is found among the lost
+    if outbox.problem:
+        text = outbox.problem
+    elif lost := visitor.lost() - visitor.told:
+        text = f"{len(lost)} of your drawings could not be saved."
+        visitor.shown |= lost
+    elif drawing.reading is not drawing.kept:
+        text = f"Not saved. {TOO_FAST}"
+    else:
+        problem = False
+        if waiting:
+            text = "Saving …"
+        elif drawing.last_label is not None:
+            text = f"Saved as {drawing.last_label}."
+        elif drawing.reading:
+            text = "Saved."
+    st.html(f'<div class="quiet {"problem" if problem else ""}">{escape(text)}&nbsp;</div>')
+
+
+def show_unseen(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
+    """What takes no room: the canvas's script, and buttons for their keys, as a seen one would show its key as text."""
+    end = partial(end_drawing, visitor, model, outbox)
+    with st.container(key="shortcuts"):
+        run_script("canvas", {"session": visitor.id}, on_restarted_change=partial(say_restarted, visitor))
+        for digit in range(10):
+            st.button(f"Label {digit}", shortcut=str(digit), on_click=end, args=(digit,))
+        st.button("Start a new drawing", shortcut="Backspace", on_click=end)
+
+
+def say_restarted(visitor: Visitor) -> None:
+    if visitor.drawing.reading is None:
+        visitor.drawing = Drawing(refusal=RESTARTED)
+    st.rerun(DRAWING)

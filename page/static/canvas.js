@@ -1,0 +1,100 @@
+// What the canvas component leaves out: strokes that are sent and ended in time, a canvas that closes when its drawing
+// ends, answers that are announced, and keys that reach what they are meant for.
+//
+// data.session: the session on the server. Sets the trigger "restarted" when a new one took a drawing away.
+
+const CANVAS = "[class*=st-key-canvas-]";
+const ENDING = ".st-key-true_label button, [class*=st-key-correct-] button, .st-key-clear button";
+const STATUS = ".st-key-answer_confidence, .st-key-notice";
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  parentElement.stop?.(); // Streamlit calls this again when it sends the component again
+  const listeners = new AbortController();
+  const on = (names, listener) => {
+    for (const name of names) window.addEventListener(name, listener, { capture: true, signal: listeners.signal });
+  };
+  let drawing = null; // the canvas on which a stroke is under way
+
+  // The component lets go of the pen when another button of the mouse is released: what was drawn then would stay on
+  // the canvas unread, and the next stroke wipe it out. It hears of no other button while a stroke is under way.
+  on(["mousedown", "mouseup"], (event) => {
+    if (drawing && event.button) event.stopImmediatePropagation();
+  });
+
+  // It ends a stroke only when no finger is left on the whole screen, and knows nothing of a touch that the system takes
+  // away. It is told of the end of each stroke.
+  on(["touchend", "touchcancel"], (event) => {
+    const lifted = event.type === "touchend" && (!event.touches.length || event.targetTouches.length);
+    if (lifted || !event.target.closest?.(CANVAS)) return;
+    event.stopImmediatePropagation();
+    const changedTouches = [...event.changedTouches];
+    event.target.dispatchEvent(new TouchEvent("touchend", { bubbles: true, cancelable: true, changedTouches }));
+  });
+
+  // The answer and the notice are made anew for every stroke, and a screen reader tells what changes inside of a region
+  // that was there before: their containers stay, so these are made such regions before the first stroke ends.
+  on(["mousedown", "touchstart"], (event) => {
+    if (event.button) return;
+    drawing = event.target.closest?.(CANVAS) ?? drawing;
+    for (const region of document.querySelectorAll(STATUS)) region.role = "status";
+  });
+
+  // The component waits 200 ms after a stroke before it sends it, and a label pressed within them would miss the stroke.
+  // The first button of its toolbar sends at once. Should that ever come too early, or the button be gone, the component
+  // still sends by itself.
+  on(["mouseup", "touchend"], (event) => {
+    if (!drawing || event.touches?.length) return;
+    setTimeout((canvas) => canvas.querySelector('[aria-label^="Update the app"]')?.click(), 0, drawing); // once taken in
+    window.drawn = { session: data.session, canvas: drawing };
+    drawing = null;
+  });
+
+  // Once a button or a key has ended the drawing, nothing more can be drawn on it; if the next canvas is late, it fades.
+  const end = () => {
+    for (const canvas of document.querySelectorAll(CANVAS)) {
+      canvas.classList.add("ended");
+      setTimeout(() => canvas.classList.remove("ended"), 5000); // the press was in vain
+    }
+  };
+  on(["click"], (event) => {
+    if (event.target.closest?.(ENDING)) end();
+  });
+
+  // Streamlit's shortcuts hear every key on the page. Those of a dialog, which asks about another drawing, and those of
+  // the history must not label what is on the canvas, nor a key that is held down what is drawn meanwhile.
+  on(["keydown"], (event) => {
+    const typing = event.target.closest?.("input, textarea");
+    if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
+    const elsewhere = document.querySelector("[role=dialog]") || event.target.closest?.(".st-key-history");
+    if (elsewhere || event.repeat) return event.stopImmediatePropagation();
+    if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+    const accept = document.querySelector("[class*=st-key-correct-] button:enabled");
+    if (/y/i.test(event.key)) return accept?.click();
+    if (document.querySelector(".st-key-clear button:enabled")) end();
+  });
+
+  // A dialog that opens while a pen is down is not given the focus, without which it does not hear Escape.
+  on(["keydown"], (event) => {
+    const dialog = document.querySelector("[role=dialog]");
+    if (event.key === "Escape" && !dialog?.contains(event.target)) dialog?.querySelector("[aria-label=Close]")?.click();
+  });
+
+  // Another session than that of the last stroke: the server was restarted, or forgot the old one. It knows nothing of
+  // what was drawn, and of no press, unless the drawing had ended before.
+  if (window.drawn && window.drawn.session !== data.session) {
+    if (!window.drawn.ended) setTriggerValue("restarted", true);
+    window.drawn = null;
+  }
+  // It has ended when its canvas is gone and, a second later, the session is still the same.
+  const watch = setInterval(() => {
+    if (!window.drawn) return;
+    window.drawn.ended = window.drawn.gone;
+    window.drawn.gone = !window.drawn.canvas.isConnected;
+  }, 1000);
+
+  parentElement.stop = () => {
+    listeners.abort();
+    clearInterval(watch);
+  };
+  return parentElement.stop;
+}

@@ -1,0 +1,304 @@
+"""The routes beside the page, and the start and end of the process, over real HTTP."""
+
+import base64
+import contextlib
+import http.client
+import io
+import json
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+import numpy as np
+import pandas as pd
+import pytest
+import uvicorn
+from browser import Visitor
+from chaos import App, server_processes
+from playwright.sync_api import expect
+from starlette.applications import Starlette
+from streamlit.proto.BackMsg_pb2 import BackMsg
+
+import serve
+from store import postgres
+
+
+@pytest.fixture
+def address(db):
+    """host:port of the routes alone, in this process: what a test patches holds there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = uvicorn.Config(Starlette(routes=serve.routes()), log_level="critical", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([taken],))
+        thread.start()
+        yield "{}:{}".format(*taken.getsockname())
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def save(db, prediction):
+    """Saves this many rows, of which every other one has a label."""
+
+    def rows(n, **more):
+        for number in range(n):
+            drawing_id = str(uuid.uuid4())
+            db.save_prediction(drawing_id, **prediction | {"digit": number % 10} | more)
+            if number % 2:
+                db.save_label(drawing_id, 3)
+
+    return rows
+
+
+def get(address, path="/predictions.csv"):
+    return urllib.request.urlopen(f"http://{address}{path}", timeout=60)
+
+
+def refused(address, path="/predictions.csv"):
+    """(status, Retry-After, text) of an answer that is an error."""
+    with pytest.raises(urllib.error.HTTPError) as error:
+        get(address, path)
+    return error.value.code, error.value.headers["Retry-After"], error.value.read().decode()
+
+
+def check_download(csv, db):
+    frame = pd.read_csv(csv, parse_dates=["created_at"], dtype={"true_label": "Int64"})
+    table = db.fetch_predictions()
+    assert frame["id"].tolist() == table["id"].tolist()
+    assert frame["created_at"].tolist() == table["created_at"].tolist()
+    assert frame["true_label"].equals(table["true_label"])
+    assert [base64.b64decode(text) for text in frame["drawing_png_base64"]] == table["drawing"].tolist()
+    for name in ("predicted_digit", "confidence", "not_a_digit", "model_version"):
+        assert frame[name].tolist() == table[name].tolist()
+    for name in ("updated_at", "labelled_at"):
+        times = pd.to_datetime(frame[name], format="ISO8601", utc=True).astype(table[name].dtype)
+        assert times.equals(table[name])
+    assert np.allclose(frame[[f"p{i}" for i in range(10)]], table["probabilities"].tolist())
+
+
+# --- the download ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "most", "reads"), [(1, None, 2), (4, None, 3), (5, None, 4), (5, 1, 6)])
+def test_pandas_reads_the_download_back_with_the_drawings(address, save, monkeypatch, db, rows, most, reads):
+    """Two rows a read, and only one where that one's drawing has as many bytes as a read may have."""
+    monkeypatch.setattr(serve, "ROWS", 2)
+    monkeypatch.setattr(serve, "BYTES", most or serve.BYTES)
+    read, fetch_export = [], db.fetch_export
+    monkeypatch.setattr(db, "fetch_export", lambda *which: read.append(which) or fetch_export(*which))
+    save(rows)
+    with get(address) as answer:
+        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="predictions.csv"'
+        check_download(io.BytesIO(answer.read()), db)
+    assert len(read) == reads
+
+
+def test_the_download_of_an_empty_table_is_its_head(address):
+    assert get(address).read().decode() == ",".join(serve.COLUMNS) + "\n"
+
+
+def test_a_download_that_cannot_go_on_breaks_off_instead_of_ending(address, save, monkeypatch, db):
+    monkeypatch.setattr(serve, "ROWS", 2)
+    save(5)
+    fetch_export = db.fetch_export
+
+    def fail_later(before, *most):
+        if before:
+            raise db.DatabaseError("away")
+        return fetch_export(before, *most)
+
+    monkeypatch.setattr(db, "fetch_export", fail_later)
+    with pytest.raises(http.client.IncompleteRead) as error:
+        get(address).read()
+    assert error.value.partial.count(b"\n") == 3  # the head, and what was read before
+
+
+def test_a_download_while_the_database_is_away_is_refused_with_a_sentence(address, monkeypatch, folder):
+    monkeypatch.setenv("POSTGRES_HOST", str(folder / "nowhere"))
+    postgres.disconnect()
+    assert refused(address) == (503, "10", serve.AWAY)
+
+
+def test_a_third_download_at_once_is_refused_until_another_one_ends(address, save, monkeypatch, db):
+    save(1)
+    go, reading, fetch_export = threading.Event(), threading.Semaphore(0), db.fetch_export
+
+    def wait_for_it(*which):
+        reading.release()
+        assert go.wait(60)
+        return fetch_export(*which)
+
+    monkeypatch.setattr(db, "fetch_export", wait_for_it)
+    texts = []
+    threads = [threading.Thread(target=lambda: texts.append(get(address).read())) for _ in range(serve.DOWNLOADS)]
+    for thread in threads:
+        thread.start()
+        assert reading.acquire(timeout=60)
+    assert refused(address) == (503, "60", serve.BUSY)
+    go.set()
+    for thread in threads:
+        thread.join(60)
+    assert len(texts) == 2 and texts[0].count(b"\n") == 2
+    assert get(address).status == 200
+
+
+def test_a_reader_that_goes_away_ends_its_download(address, save, monkeypatch, db):
+    """Before all is read: the next page is not asked for."""
+    monkeypatch.setattr(serve, "ROWS", 1)
+    save(1)
+    (row,) = db.fetch_export(None, 1, 1)
+    reads = []
+
+    def endless(*which):
+        reads.append(time.monotonic())
+        return [row._replace(drawing=bytes(300_000))]
+
+    monkeypatch.setattr(db, "fetch_export", endless)
+    for _ in range(serve.DOWNLOADS + 1):  # each takes a slot, and gives it back
+        answer = get(address)
+        answer.read(1_000)
+        answer.close()
+        deadline = time.monotonic() + 60
+        while len(serve.under_way) == serve.DOWNLOADS or reads and time.monotonic() - reads[-1] < 1:
+            assert time.monotonic() < deadline, "it goes on reading"
+            time.sleep(0.1)
+
+
+def test_a_head_request_reads_no_more_than_it_must(address, save, monkeypatch, db):
+    save(3)
+    monkeypatch.setattr(serve, "ROWS", 1)
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.request("HEAD", "/predictions.csv")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    connection.close()
+
+
+# --- news ------------------------------------------------------------------------------------------------------------
+
+
+def news(address):
+    with get(address, "/news") as answer:
+        assert answer.headers["Cache-Control"] == "no-store"
+        return json.load(answer)["news"]
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    monkeypatch.setattr(serve, "news", serve.News())
+
+
+def test_news_are_those_of_the_table_and_change_with_it(address, save, db, fresh, monkeypatch):
+    monkeypatch.setattr(serve, "NEWS_SECONDS", 0)
+    monkeypatch.setattr(serve, "NEWS_WAIT", 60)
+    before = news(address)
+    assert before == news(address) == db.fetch_news()
+    save(1)
+    assert news(address) == db.fetch_news() != before
+
+
+def test_the_table_is_asked_for_news_once_whoever_asks(address, db, fresh, monkeypatch):
+    asked = []
+    monkeypatch.setattr(serve, "NEWS_SECONDS", 60)
+    monkeypatch.setattr(db, "fetch_news", lambda: asked.append(1) or "some")
+    assert {news(address) for _ in range(5)} == {"some"}
+    assert len(asked) == 1
+
+
+def test_news_say_that_the_table_cannot_be_read(address, fresh, monkeypatch, folder):
+    monkeypatch.setenv("POSTGRES_HOST", str(folder / "nowhere"))
+    postgres.disconnect()
+    assert news(address) == "away"
+
+
+# --- the whole process -----------------------------------------------------------------------------------------------
+
+
+def test_the_routes_honour_the_path_that_the_page_is_served_under(db, server, tmp_path):
+    app = App(tmp_path / "log", **server, STREAMLIT_SERVER_BASE_URL_PATH="some/where")
+    try:
+        app.wait_until_up()
+        assert get(app.address, "/some/where/predictions.csv").read().startswith(b"id,created_at")
+        assert news_of(app, "/some/where/news")
+    finally:
+        app.stop()
+
+
+def news_of(app, path="/news"):
+    return json.load(get(app.address, path))["news"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_download_that_nobody_reads_does_not_hold_up_the_end_of_the_process(db, save, folder, number):
+    """Nor does the embedded server outlive its app, whatever ends that: a closed terminal is SIGHUP."""
+    (folder / "pgdata").mkdir()
+    app = App(folder / "log", POSTGRES_HOST="", PGDATA_DIR=str(folder / "pgdata"))
+    app.wait_until_up()
+    sql = """
+        INSERT INTO predictions (id, created_at, predicted_digit, confidence, probabilities, not_a_digit, drawing,
+                                 model_version)
+        SELECT gen_random_uuid(), now(), 7, 1, array_fill(0.1::float8, ARRAY[10]), 0,
+               decode(repeat('89', 200000), 'hex'), 'x' FROM generate_series(1, 200)
+    """
+    deadline = time.monotonic() + 60
+    while news_of(app) == "away":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    with contextlib.closing(connect(folder / "pgdata")) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(sql)
+    host, port = app.address.split(":")
+    with socket.create_connection((host, int(port))) as reader:
+        reader.sendall(f"GET /predictions.csv HTTP/1.1\r\nHost: {app.address}\r\n\r\n".encode())
+        assert reader.recv(1_000).startswith(b"HTTP/1.1 200")
+        app.stop(number)  # fails if it takes a minute
+    assert not server_processes((folder / "pgdata" / "data").resolve())
+
+
+def connect(folder):
+    import psycopg2
+
+    return psycopg2.connect(host=str(folder / "data"), user="postgres", dbname="postgres")
+
+
+def test_an_idle_page_with_its_history_in_view_sends_no_message(chromium, url, db, save):
+    save(3)
+    sent = []
+
+    def listen(page):
+        page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(BackMsg.FromString(data))))
+
+    with Visitor(chromium, url, before=listen, viewport={"width": 1280, "height": 1200}) as visitor:
+        expect(visitor.at("history")).to_contain_text("3 drawings")
+        expect(visitor.at("insights").get_by_test_id("stMetricValue").first).to_have_text("3")
+        visitor.page.wait_for_timeout(2_000)
+        before, asked = len(sent), []
+        visitor.page.on("response", lambda response: response.url.endswith("/news") and asked.append(response.status))
+        visitor.page.wait_for_timeout(8_000)
+        assert sent[before:] == []
+        assert 2 <= len(asked) <= 5 and set(asked) == {200}
+
+
+def test_the_link_downloads_every_row_and_a_filter_does_not_break_it_off(chromium, url, db, save):
+    save(1)
+    postgres.writes.run("""
+        INSERT INTO predictions (id, created_at, predicted_digit, confidence, probabilities, not_a_digit, drawing,
+                                 model_version)
+        SELECT gen_random_uuid(), created_at + i * interval '1 min', predicted_digit, confidence, probabilities,
+               not_a_digit, drawing, model_version FROM predictions, generate_series(1, 2299) AS i
+    """)
+    with Visitor(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        expect(visitor.at("history")).to_contain_text("2,300 drawings")
+        with visitor.page.expect_download(timeout=60_000) as file:
+            visitor.page.get_by_role("link", name="Download all as CSV").click()
+            visitor.at("history").get_by_role("radio", name="Mistakes").click()
+        assert file.value.suggested_filename == "predictions.csv"
+        check_download(file.value.path(), db)
