@@ -57,7 +57,7 @@ def open_browser():
 
 
 @contextlib.contextmanager
-def serve(script=ROOT / "app.py", **environment):
+def serve(script=ROOT / "serve.py", **environment):
     """The address of the app, served on loopback by a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -160,8 +160,8 @@ class Visitor:
         self.strokes = self.strokes_sent = 0  # on the canvas now, and in what it sent last
 
     def at(self, key):
-        """The part of the page with this container key."""
-        return self.page.locator(f".st-key-{key}")
+        """The part of the page with this key; the one of "correct" goes on with the digit that it stands for."""
+        return self.page.locator("[class*=st-key-correct-]" if key == "correct" else f".st-key-{key}")
 
     def draw(self, strokes):
         """Draw with the mouse, and wait until the canvas has sent the drawing."""

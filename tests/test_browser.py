@@ -99,13 +99,67 @@ def test_a_finger_can_begin_in_every_corner_of_the_canvas(visit, db):
 
 def test_on_a_phone_a_finger_on_the_canvas_draws_and_beside_it_scrolls(visit):
     visitor = visit(**PHONE)
-    scrolled = "document.querySelector('.stMain').scrollTop"
+    top = "document.querySelector('.st-key-canvas').getBoundingClientRect().top"
+    before = visitor.page.evaluate(top)
     upward = [(140, 250 - 10 * i) for i in range(20)]
     visitor.touch([upward])
-    assert visitor.page.evaluate(scrolled) == 0
+    assert visitor.page.evaluate(top) == before
     assert visitor.page.locator(CANVAS).bounding_box()["x"] >= 40  # room for a thumb
     visitor.finger([(-20, y) for _, y in upward])
-    visitor.page.wait_for_function(f"{scrolled} > 100")
+    visitor.page.wait_for_function(f"{top} < {before - 100}")
+
+
+@pytest.mark.parametrize("width", [320, 360, 390])
+def test_on_a_phone_the_menu_never_lies_over_the_canvas(visit, width):
+    visitor = visit(**PHONE | {"viewport": {"width": width, "height": 640}})
+    menu, canvas = visitor.page.get_by_test_id("stMainMenu"), visitor.page.locator(CANVAS)
+    expect(menu).to_be_visible()
+    top = canvas.bounding_box()["y"]
+    for distance in (20, 60, 120):
+        visitor.page.mouse.move(width / 2, 400)
+        visitor.page.mouse.wheel(0, distance - (top - canvas.bounding_box()["y"]))
+        visitor.page.wait_for_timeout(300)
+        assert canvas.bounding_box()["y"] <= top - distance  # it did scroll
+        assert not over(menu.bounding_box(), canvas.bounding_box())
+
+
+def over(one, other):
+    axes = (("x", "width"), ("y", "height"))
+    return all(one[at] < other[at] + other[size] and other[at] < one[at] + one[size] for at, size in axes)
+
+
+TWICE = {
+    "root": "document.documentElement.style.setProperty('font-size', '32px', 'important')",
+    "texts": """() => {
+      const texts = [...document.querySelectorAll(".stMain *")].filter((text) => !text.style.fontSize);
+      const sizes = texts.map((text) => parseFloat(getComputedStyle(text).fontSize));
+      texts.forEach((text, i) => text.style.setProperty("font-size", 2 * sizes[i] + "px", "important"));
+    }""",
+}
+
+
+@pytest.mark.parametrize("size", [(390, 844), (320, 640)], ids=["390", "320"])
+@pytest.mark.parametrize("how", ["root", "texts"])
+def test_text_at_twice_its_size_lies_over_nothing_on_a_phone(visit, size, how):
+    """As a browser's setting makes it: of the page's root, by which lengths go, too; or of the texts alone."""
+    width, height = size
+    visitor = visit(**PHONE | {"viewport": {"width": width, "height": height}})
+    faults = (Path(__file__).parent / "overlaps.js").read_text()
+
+    def enlarged():
+        visitor.page.evaluate(TWICE[how])
+        visitor.page.wait_for_timeout(300)
+        return visitor.page.evaluate(faults)
+
+    assert enlarged() == []
+    visitor.draw(placed(DIGITS[5]))
+    assert visitor.answer() == 5
+    saved(visitor)
+    assert enlarged() == []
+    visitor.clear()
+    visitor.draw(SCRIBBLE)
+    expect(visitor.at("answer_confidence")).to_contain_text("does not look like a digit")
+    assert enlarged() == []
 
 
 class Hand:
@@ -443,15 +497,16 @@ def test_what_had_to_wait_is_said_to_be_saved_without_a_touch(visit, db):
 
 
 @pytest.mark.parametrize("size", [(360, 740), (390, 844)])
-def test_on_a_phone_canvas_answer_and_all_label_buttons_are_on_the_screen_at_once(visit, size):
+def test_on_a_phone_canvas_answer_all_label_buttons_and_the_notice_are_on_the_screen_at_once(visit, size):
     width, height = size
     visitor = visit(**PHONE | {"viewport": {"width": width, "height": height}})
     visitor.touch(placed(DIGITS[5]))
     assert visitor.answer() == 5
+    saved(visitor)
     labels = visitor.at("true_label").get_by_role("button").all()
     assert len(labels) == 10
     buttons = [*labels, *(visitor.at(part).get_by_role("button") for part in ("clear", "correct"))]
-    for part in [visitor.at("canvas"), visitor.at("answer_digit"), *buttons]:
+    for part in [visitor.at("canvas"), visitor.at("answer_digit"), visitor.at("notice"), *buttons]:
         box = part.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width
         assert box["y"] >= 0 and box["y"] + box["height"] <= height
