@@ -3,7 +3,9 @@
     python tests/fuzz.py --seed 1 --payloads 10000 --calls 10000 --messages 2000
 
 Everything must end in a plain refusal or a sensible answer, memory must stay flat, and a decent visitor beside must not
-notice. The same seed makes the same input.
+notice. The same seed makes the same input. What goes wrong is told apart and the run goes on: FAULT is the app's,
+OWN_ERROR this program's, each with its traceback where it is the first of its kind. Ends with 1 after a fault of the
+app's, else with 2 after an error of its own.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import struct
 import sys
 import tempfile
 import time
+import traceback
 import uuid
 import zlib
 from datetime import UTC, datetime, timedelta, timezone
@@ -36,6 +39,44 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 HOURS = 1  # at most; a run of ten thousand takes some minutes
 MEMORY = 100e6  # bytes: what caches and fragmentation may take; a leak of a picture a payload would be far above
+FAULT, OWN_ERROR, NOT_NOW = "fault of the app", "error of fuzz.py itself", "could not be made up now"
+seen = set()  # the kinds of what went wrong so far
+
+
+class NotNow(Exception):
+    """The page does not hold what a message would be made of: what was sent before may have left it out."""
+
+
+class TooLong(BaseException):
+    """Caught by nothing that goes on."""
+
+
+def count(outcomes, outcome):
+    outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+
+@contextlib.contextmanager
+def blame(outcomes, whose):
+    """Count what is raised in here as this one's, say it, and go on behind."""
+    try:
+        yield
+    except NotNow:
+        count(outcomes, NOT_NOW)
+    except Exception as error:
+        count(outcomes, whose)
+        kind = type(error), tuple(frame.lineno for frame in traceback.extract_tb(error.__traceback__)[-2:])
+        if kind not in seen:
+            seen.add(kind)
+            print(f"{whose}:", *traceback.format_exception(error), file=sys.stderr)
+
+
+def try_out(outcomes, make, feed):
+    """Make something up and count what becomes of it."""
+    with blame(outcomes, OWN_ERROR):
+        made = make()
+        with blame(outcomes, FAULT):
+            count(outcomes, feed(made))
+
 
 # --- what a hostile browser may call a drawing ------------------------------------------------------------------------
 
@@ -180,29 +221,37 @@ def value(chance, good):
     )
 
 
-def try_call(chance, ids):
+def call(chance, ids):
+    """A call of db.py, (function's name, arguments, keywords), that may be wrong in any of its values."""
+    drawing_id, good = value(chance, chance.choice(ids)), raw_png(1, 1, 8, 0, 0, zlib.compress(chance.randbytes(2)))
+    match chance.randrange(4):
+        case 0:
+            return "save_label", (drawing_id, value(chance, chance.randrange(10))), {}
+        case 1:
+            return "fetch_drawing", (drawing_id,), {}
+    return (
+        "save_prediction",
+        (drawing_id,),
+        {
+            "created_at": value(chance, datetime.now(UTC)),
+            "digit": value(chance, chance.randrange(10)),
+            "confidence": value(chance, chance.random()),
+            "probabilities": value(chance, [chance.random() for _ in range(10)]),
+            "not_a_digit": value(chance, chance.random()),
+            "drawing": value(chance, good),
+            "model_version": value(chance, "0123456789ab"),
+        },
+    )
+
+
+def try_call(made):
     """Call db.py once. Returns "done" or the name of the refusal; raises what is no clean refusal."""
     import db
 
-    drawing_id, good = value(chance, chance.choice(ids)), raw_png(1, 1, 8, 0, 0, zlib.compress(chance.randbytes(2)))
+    name, arguments, keywords = made
     try:
-        match chance.randrange(4):
-            case 0:
-                db.save_label(drawing_id, value(chance, chance.randrange(10)))
-            case 1:
-                db.fetch_drawing(drawing_id)
-            case _:
-                db.save_prediction(
-                    drawing_id,
-                    created_at=value(chance, datetime.now(UTC)),
-                    digit=value(chance, chance.randrange(10)),
-                    confidence=value(chance, chance.random()),
-                    probabilities=value(chance, [chance.random() for _ in range(10)]),
-                    not_a_digit=value(chance, chance.random()),
-                    drawing=value(chance, good),
-                    model_version=value(chance, "0123456789ab"),
-                )
-    except (ValueError, db.Refused, db.NoSuchDrawing) as error:
+        getattr(db, name)(*arguments, **keywords)
+    except (TypeError, ValueError, db.Refused, db.NoSuchDrawing) as error:
         assert str(error), "a refusal without words"
         return type(error).__name__
     return "done"
@@ -259,14 +308,17 @@ def hostile_message(chance, visitor):
         part = getattr(operation, chance.choice(("deferred_file", "install_skills", "dataframe_chunk")))
         part.SetInParent()
         return message.SerializeToString()
+    canvas = visitor.canvas
+    if canvas is None:
+        raise NotNow
     rerun = message.rerun_script
     rerun.query_string = chance.choice(("", "?a=b", "x" * 10_000, "embed=true&" * 50))
-    rerun.fragment_id = chance.choice(("", visitor.canvas[1], visitor.canvas[1], "no such fragment", "\0"))
+    rerun.fragment_id = chance.choice(("", canvas[1], canvas[1], "no such fragment", "\0"))
     if chance.random() < 0.1:
         rerun.page_script_hash = chance.choice(("0" * 32, "../../etc/passwd"))
     if kind == 3:
         return message.SerializeToString()
-    ids = [visitor.canvas[0].bidi_component.id]
+    ids = [canvas[0].bidi_component.id]
     for element, _ in visitor.elements.values():
         part = getattr(element, element.WhichOneof("type") or "empty")
         ids += [part.id] if getattr(part, "id", "") else []
@@ -289,25 +341,50 @@ def hostile_message(chance, visitor):
     return message.SerializeToString()
 
 
-def attack(address, chance, messages):
+def attack(address, chance, messages, outcomes):
     """Send so many hostile messages. Returns the exceptions that pages showed; a page may only show refusals.
 
-    Whatever was sent before, the app must let the next visitor in.
+    Whatever was sent before, the app must let the next visitor in. One who has lost what messages are made of leaves.
     """
     shown, visitor = [], None
     for _ in range(messages):
-        visitor = visitor or Visitor(address)
-        try:
-            visitor.socket.send(hostile_message(chance, visitor))
-            visitor.read(seconds=0.02)
-            if visitor.errors:
-                raise ConnectionError("enough")
-        except (OSError, WebSocketException, StopIteration):
+        if visitor is None:
+            with blame(outcomes, FAULT):
+                visitor = Visitor(address)
+        if visitor and not send(visitor, chance, outcomes):
             shown += visitor.errors
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(OSError, WebSocketException):
                 visitor.close()
             visitor = None
     return shown
+
+
+def send(visitor, chance, outcomes):
+    """Send one hostile message. Returns whether this visitor can go on."""
+    with blame(outcomes, OWN_ERROR):
+        message = hostile_message(chance, visitor)
+        try:
+            visitor.socket.send(message)
+            count(outcomes, "sent")
+            visitor.read(seconds=0.02)
+        except (OSError, WebSocketException):
+            return False  # cut off, as it may be
+        return not visitor.errors
+    return False
+
+
+def live_decently(visitor, chance, digit):
+    """Draw, label and wait until that is saved, as anybody does. Raises AssertionError where it cannot be done."""
+    for part in ("canvas", "true_label", "notice"):
+        assert visitor.inside(part), f"a decent visitor's page has lost its {part}"
+    visitor.draw(scribble(chance))
+    assert visitor.text("answer_confidence"), "a decent visitor got no answer"
+    assert visitor.label(digit), "a decent visitor could not label"
+    deadline = time.monotonic() + 60
+    while visitor.saved != str(digit) and time.monotonic() < deadline:
+        visitor.look_again()
+    assert visitor.saved == str(digit), visitor.text("notice")
+    assert visitor.errors == []
 
 
 # --- the long form ----------------------------------------------------------------------------------------------------
@@ -317,17 +394,13 @@ def memory(process=None):
     return (process or psutil.Process()).memory_info().rss
 
 
-def count(outcomes, outcome):
-    outcomes[outcome] = outcomes.get(outcome, 0) + 1
-
-
 def run_payloads(chance, number):
     """Returns (outcomes, how much memory grew after the first tenth, in bytes)."""
     outcomes, before = {}, None
     for i in range(number):
         if i == number // 10:
             before = memory()
-        count(outcomes, try_payload(payload(chance)))
+        try_out(outcomes, lambda: payload(chance), try_payload)
     return outcomes, memory() - before
 
 
@@ -337,47 +410,45 @@ def run_calls(chance, number):
     for i in range(number):
         if i == number // 10:
             before = memory()
-        count(outcomes, try_call(chance, ids))
-    check_table()
+        try_out(outcomes, lambda: call(chance, ids), try_call)
+    with blame(outcomes, FAULT):
+        check_table()
     return outcomes, memory() - before
 
 
 def run_messages(chance, number, folder):
     """Attack the real app, with a decent visitor beside.
 
-    Returns (facts, how much the app's memory grew in the second half, in bytes, the exceptions that pages showed).
+    Returns (outcomes, how much the app's memory grew in the second half, in bytes, the exceptions that pages showed).
     """
     app = App(folder / "app.log")
+    outcomes, shown, before, grown, decent = {}, [], 0, 0, None
     try:
         app.wait_until_up()
-        decent, drawn, before, shown = Visitor(app.address), 0, None, []
+        process = psutil.Process(app.process.pid)
         for i in range(10):
-            shown += attack(app.address, chance, number // 10)
-            decent.draw(scribble(chance))
-            assert decent.text("answer_confidence"), "a decent visitor got no answer"
-            assert decent.label(i), "a decent visitor could not label"
-            deadline = time.monotonic() + 60
-            while decent.saved != str(i) and time.monotonic() < deadline:
-                decent.look_again()
-            assert decent.saved == str(i), decent.text("notice")
-            drawn += 1
+            shown += attack(app.address, chance, number // 10, outcomes)
+            with blame(outcomes, FAULT):
+                assert app.process.poll() is None, "the app ended"
+                decent = decent or Visitor(app.address)
+                living, decent = decent, None  # another one comes in the place of one to whom something happens
+                live_decently(living, chance, i)
+                count(outcomes, "decent drawings labelled and saved")
+                decent = living
+            if app.process.poll() is not None:
+                break
+            grown = memory(process) - before
             if i == 4:  # sessions that hold what was sent are kept for a minute, so at first it grows
-                before = memory(psutil.Process(app.process.pid))
-        grown = memory(psutil.Process(app.process.pid)) - before
-        assert decent.errors == []
-        decent.close()
-        assert app.process.poll() is None, "the app ended"
+                before = memory(process)
+        if decent:
+            decent.close()
     finally:
         app.stop()
-    return (
-        {"messages": number, "decent drawings labelled and saved": drawn, "exceptions shown": len(shown)},
-        grown,
-        shown,
-    )
+    return outcomes, grown, shown
 
 
 def too_long(*_):
-    raise TimeoutError(f"not done within {HOURS} hours: the traceback says what was waited for")
+    raise TooLong(f"not done within {HOURS} hours: the traceback says what was waited for")
 
 
 def main():
@@ -395,21 +466,27 @@ def main():
         folder = Path(folder)
         folder.chmod(0o711)
         os.environ |= {"POSTGRES_HOST": "", "PGDATA_DIR": str(folder / "pgdata")}
-        grown, shown = {}, []
+        outcomes, grown, shown = [], {}, []
         if chosen.payloads:
-            outcomes, grown["payloads"] = run_payloads(chance, chosen.payloads)
-            print(f"{chosen.payloads} canvas payloads: {outcomes}")
+            found, grown["payloads"] = run_payloads(chance, chosen.payloads)
+            print(f"{chosen.payloads} canvas payloads: {found}")
+            outcomes.append(found)
         if chosen.calls:
-            outcomes, grown["calls"] = run_calls(chance, chosen.calls)
-            print(f"{chosen.calls} calls into db.py: {outcomes}")
+            found, grown["calls"] = run_calls(chance, chosen.calls)
+            print(f"{chosen.calls} calls into db.py: {found}")
+            outcomes.append(found)
         if chosen.messages:
-            facts, grown["messages"], shown = run_messages(chance, chosen.messages, folder)
-            print(f"websocket: {facts} {set(shown) or ''}")
+            found, grown["messages"], shown = run_messages(chance, chosen.messages, folder)
+            print(f"{chosen.messages} messages: {found}, exceptions shown: {len(shown)} {set(shown) or ''}")
+            outcomes.append(found)
         print("memory grew by", {name: f"{size / 1e6:.1f} MB" for name, size in grown.items()})
-        from db import close
+        from store import postgres
 
-        close()
-    sys.exit(max(grown.values()) > MEMORY or any("redacted" not in text for text in shown))
+        postgres.close()
+    faults = any(FAULT in found for found in outcomes) or any("redacted" not in text for text in shown)
+    if faults or max(grown.values(), default=0) > MEMORY:
+        sys.exit(1)
+    sys.exit(2 if any(OWN_ERROR in found for found in outcomes) else 0)
 
 
 if __name__ == "__main__":

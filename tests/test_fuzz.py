@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fuzz
 import psutil
@@ -30,15 +31,57 @@ def test_whatever_is_sent_as_a_drawing_is_read_empty_or_refused_in_words():
 def test_whatever_db_is_called_with_it_does_or_refuses(db):
     outcomes, grown = fuzz.run_calls(random.Random(3), 500)
     assert set(outcomes) >= {"done", "ValueError", "NoSuchDrawing"}
+    assert not {fuzz.FAULT, fuzz.OWN_ERROR} & set(outcomes)
     assert grown < fuzz.MEMORY
 
 
 def test_a_hostile_client_gets_no_traceback_and_a_decent_visitor_does_not_notice(db, folder):
-    facts, grown, shown = fuzz.run_messages(random.Random(4), 60, folder)
-    assert facts["decent drawings labelled and saved"] == 10
+    outcomes, grown, shown = fuzz.run_messages(random.Random(4), 60, folder)
+    assert outcomes["decent drawings labelled and saved"] == 10
+    assert not {fuzz.FAULT, fuzz.OWN_ERROR} & set(outcomes)
     assert grown < fuzz.MEMORY
     assert not [text for text in shown if "redacted" not in text]  # Streamlit's own words, without the reason
     assert "MemoryError" not in (folder / "app.log").read_text(errors="replace")
+
+
+class Emptied:
+    """A visitor whose page a hostile run has left without a canvas."""
+
+    canvas, elements, errors = None, {}, []
+    socket = SimpleNamespace(send=lambda message: None)
+
+    def __init__(self, *_):
+        pass
+
+    def read(self, seconds):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_page_that_lost_what_messages_are_made_of_is_no_fault_of_anybodys(monkeypatch):
+    monkeypatch.setattr(fuzz, "Visitor", Emptied)
+    fuzz.attack("nowhere", random.Random(5), 200, outcomes := {})
+    assert set(outcomes) == {"sent", fuzz.NOT_NOW}
+
+
+def test_faults_of_the_app_and_errors_of_the_program_are_told_apart_and_the_run_goes_on(monkeypatch, capsys):
+    def stumble(*_):
+        raise RuntimeError("of its own")
+
+    monkeypatch.setattr(fuzz, "hostile_message", stumble)
+    monkeypatch.setattr(fuzz, "Visitor", Emptied)
+    fuzz.attack("nowhere", random.Random(6), 3, outcomes := {})
+    assert outcomes == {fuzz.OWN_ERROR: 3}
+    assert capsys.readouterr().err.count("RuntimeError: of its own") == 1  # the first of its kind
+
+    def break_down(png):
+        raise ZeroDivisionError("of the app")
+
+    monkeypatch.setattr(fuzz, "try_payload", break_down)
+    outcomes, _ = fuzz.run_payloads(random.Random(7), 5)
+    assert outcomes == {fuzz.FAULT: 5}
 
 
 @pytest.mark.parametrize("drawing", ["not base64!", "QUJD", "A" * 900_000, 7, [], {"data": 1}])
