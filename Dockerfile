@@ -25,12 +25,12 @@ RUN python -m venv --without-pip /opt/venv \
 COPY --chmod=755 .streamlit/ .streamlit/
 COPY --chmod=755 page/ page/
 COPY --chmod=755 store/ store/
-COPY --chmod=755 app.py utils.py model.py db.py model.pth model.json ./
+COPY --chmod=755 serve.py app.py utils.py model.py db.py model.pth model.json ./
 
 USER 10001
 EXPOSE 8501
 # A slim image has no curl.
 HEALTHCHECK --interval=5s --timeout=10s --start-period=2m --retries=5 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=9)"]
-CMD ["streamlit", "run", "app.py", "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true", \
+CMD ["streamlit", "run", "serve.py", "--server.address=0.0.0.0", "--server.port=8501", "--server.headless=true", \
      "--browser.serverAddress=localhost"]

@@ -1,6 +1,5 @@
 """What the deployment files promise, read without an engine. tests/up_test.py brings them up."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -8,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rooms import MAY_IMPORT, imports, modules
 
 ROOT = Path(__file__).parent.parent
-COMPOSE_FILES = sorted([*ROOT.glob("docker-compose*.yml"), ROOT / "docker-stack.yml"])
+COMPOSE_FILES = [ROOT / "docker-compose.yml", *sorted((ROOT / "deploy").glob("*.yml"))]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 
 
@@ -27,13 +27,17 @@ def load(name):
 
 
 BASE = load("docker-compose.yml")["services"]
-TLS = load("docker-compose.tls.yml")["services"]
+TLS = load("deploy/docker-compose.tls.yml")["services"]
 SERVICES = [pytest.param(service, id=name) for name, service in [*BASE.items(), ("caddy", TLS["caddy"])]]
 
 
 def copied():
     """The files and folders that the Dockerfile copies into the image."""
     return {name for line in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", DOCKERFILE, re.M) for name in line.split()}
+
+
+def copied_modules():
+    return modules(ROOT, [name.removesuffix(".py").rstrip("/") for name in copied()])
 
 
 def schema_check(schema, *files):
@@ -119,40 +123,40 @@ def test_the_app_adds_no_capability():
 def test_behind_caddy_the_app_is_published_nowhere_and_has_no_way_out():
     assert TLS["streamlit_app"]["ports"] is None
     assert TLS["streamlit_app"]["networks"] == ["proxy", "database"]
-    assert load("docker-compose.tls.yml")["networks"]["proxy"] == {"internal": True}
+    assert load("deploy/docker-compose.tls.yml")["networks"]["proxy"] == {"internal": True}
 
 
 def test_every_variable_of_the_compose_files_is_in_the_env_example():
     example = (ROOT / ".env.example").read_text()
-    for name in set(re.findall(r"\$\{(\w+)", "".join(file.read_text() for file in ROOT.glob("docker-compose*.yml")))):
+    text = "".join(file.read_text() for file in COMPOSE_FILES if "compose" in file.name)
+    for name in set(re.findall(r"\$\{(\w+)", text)):
         assert re.search(rf"^#? ?{name}=", example, re.M), f".env.example has no {name}"
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-stack.yml"])
+@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/docker-stack.yml"])
 def test_every_setting_that_the_app_reads_is_handed_to_its_container(file):
-    code = "".join((ROOT / name).read_text() for name in copied() if name.endswith(".py"))
+    code = "".join(file.read_text() for file in copied_modules().values())
     settings = set(re.findall(r"""(?:getenv\(|environ\[|environ.get\()["'](\w+)["']""", code)) - {"PGDATA_DIR"}
     assert {"POSTGRES_HOST", "POSTGRES_PASSWORD"} <= settings
     assert settings <= load(file)["services"]["streamlit_app"]["environment"].keys()
 
 
 def test_the_image_holds_every_module_the_app_imports_and_no_other():
-    needed, waiting = set(), ["app.py"]
+    known, everything = copied_modules(), modules(ROOT, MAY_IMPORT)
+    assert re.search(r"""App\(.*["']app\.py["']""", known["serve"].read_text())
+    needed, waiting = set(), ["serve", "app"]
     while waiting:
         name = waiting.pop()
-        if name in needed:
-            continue
-        needed.add(name)
-        for node in ast.walk(ast.parse((ROOT / name).read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            waiting += [f"{module}.py" for module in names if (ROOT / f"{module}.py").exists()]
-    assert {name for name in copied() if name.endswith(".py")} == needed
+        if name not in needed:
+            needed.add(name)
+            waiting += [name.rpartition(".")[0]] if "." in name else []
+            waiting += [module for _, module in imports(name, everything) if module in everything]
+    assert known.keys() == needed
     assert {"model.pth", "model.json", ".streamlit/"} <= copied()
 
 
 def test_dependencies_are_installed_before_the_code_is_copied_and_from_the_lock():
-    assert DOCKERFILE.index("pip --python") < DOCKERFILE.index("COPY --chmod=755 app.py")
+    assert DOCKERFILE.index("pip --python") < DOCKERFILE.index("COPY --chmod=755 ")
     assert re.search("pip --python .* -r requirements.txt -c requirements.lock$", DOCKERFILE, re.M)
 
 
@@ -169,13 +173,13 @@ def test_the_build_sees_nothing_but_what_is_copied():
 
 def test_the_apps_user_can_read_what_is_copied_whatever_the_umask_of_the_clone():
     after = DOCKERFILE[DOCKERFILE.index("pip --python") :]
-    assert re.findall(r"^COPY (\S+)", after, re.M) == ["--chmod=755"] * 2
+    assert set(re.findall(r"^COPY (\S+)", after, re.M)) == {"--chmod=755"}
 
 
 @pytest.mark.parametrize("requirements", ["requirements.txt", "requirements-dev.txt"])
 def test_every_requirement_is_pinned_and_locked_to_the_same_version(requirements):
     locked = (ROOT / "requirements.lock").read_text().splitlines()
     for line in (ROOT / requirements).read_text().splitlines():
-        requirement = line.partition("#")[0].strip()
+        requirement = re.split("[;#]", line)[0].strip()
         if requirement and not requirement.startswith("-r"):
             assert "==" in requirement and requirement in locked, f"{requirement} is not in requirements.lock"

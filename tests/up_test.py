@@ -3,6 +3,9 @@
 It works beside a running deployment, under a project name of its own; the second part needs ports 80 and 443.
 """
 
+import csv
+import io
+import json
 import re
 import shutil
 import socket
@@ -13,6 +16,7 @@ import pytest
 from browser import Visitor, placed
 from deployment import PASSWORD, Deployment
 from playwright.sync_api import expect
+from test_schema import EARLY, FILL
 
 SEVEN = placed([[(0.15, 0.05), (0.85, 0.04), (0.42, 0.98)]])
 ONE = placed([[(0.5, 0.02), (0.47, 0.98)]])
@@ -41,7 +45,8 @@ def plain():
 @pytest.fixture(scope="module")
 def tls(plain):
     plain.compose("down", "--volumes")
-    deployment = Deployment("docker-compose.yml", "docker-compose.tls.yml", DOMAIN="Localhost", APP_PROCESSES="3")
+    files = ("docker-compose.yml", "deploy/docker-compose.tls.yml")
+    deployment = Deployment(*files, DOMAIN="Localhost", APP_PROCESSES="3")
     deployment.url = "https://localhost"
     deployment.up()
     yield deployment
@@ -63,6 +68,13 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.5)
+
+
+def news(container):
+    """What its process answers to `GET /news`."""
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8501/news').read().decode())"
+    done = subprocess.run(["docker", "exec", container, "python", "-c", ask], capture_output=True, text=True)
+    return json.loads(done.stdout)["news"]
 
 
 def test_a_missing_password_stops_compose_with_a_sentence():
@@ -89,6 +101,17 @@ def test_a_prediction_and_a_label_outlive_down_and_up(plain, chromium):
         draw_and_label(visitor, ONE)
         assert not visitor.complaints
     assert plain.rows() == (3, 2)
+
+
+def test_the_app_ends_by_itself_when_it_is_stopped_with_a_download_under_way(plain):
+    (app,) = plain.containers("streamlit_app")
+    with socket.create_connection(plain.address.split(":"), timeout=10) as reader:
+        reader.sendall(b"GET /predictions.csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert reader.recv(1).startswith(b"H")
+        plain.compose("stop", "streamlit_app")
+    ended = subprocess.run(["docker", "inspect", "-f", "{{.State.ExitCode}}", app], capture_output=True, text=True)
+    assert ended.stdout.strip() in {"0", "143"}, "it did not end within its grace period"
+    plain.up()
 
 
 def test_the_containers_are_as_closed_as_the_files_say(plain):
@@ -119,6 +142,22 @@ def test_the_app_finds_its_database_again_after_that_was_killed(plain, chromium)
         expect(visitor.at("notice")).to_contain_text("database", timeout=30_000)
         plain.compose("up", "--detach", "--wait")
         expect(visitor.at("notice")).to_contain_text("Saved", timeout=60_000)
+    assert plain.rows() == (rows + 1, labelled + 1)
+
+
+def test_a_table_of_an_early_release_is_brought_up_to_date_with_every_row(plain, chromium):
+    plain.compose("down", "--volumes")
+    plain.compose("up", "--detach", "--wait", "db")
+    plain.sql(EARLY)
+    plain.sql(FILL)
+    before = plain.sql("SELECT * FROM predictions ORDER BY id")
+    plain.up()
+    indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'predictions' AND indexdef LIKE '%not_a_digit%'"
+    wait_for(lambda: plain.sql(indexes) == "2")
+    assert plain.sql("SELECT * FROM predictions ORDER BY id") == before
+    rows, labelled = plain.rows()
+    with visit(chromium, plain) as visitor:
+        draw_and_label(visitor, SEVEN)
     assert plain.rows() == (rows + 1, labelled + 1)
 
 
@@ -157,10 +196,26 @@ def test_visitors_of_processes_that_died_go_on_at_another_one(tls, chromium):
     tls.up()
 
 
+def test_programs_get_all_rows_and_the_same_news_from_every_process(tls, chromium):
+    with visit(chromium, tls) as visitor:
+        draw_and_label(visitor, SEVEN)
+        answer = visitor.page.request.get("https://localhost/predictions.csv")
+        rows = list(csv.DictReader(io.StringIO(answer.text())))
+    assert answer.headers["content-type"].startswith("text/csv") and "gzip" not in answer.headers["content-encoding"]
+    assert "attachment" in answer.headers["content-disposition"]
+    assert len(rows) == tls.rows()[0] > 0
+    processes = tls.containers("streamlit_app")
+    wait_for(lambda: len({news(process) for process in processes}) == 1)  # an answer may be a second old
+    assert news(processes[0]) != "away"
+    log = tls.compose("logs", "caddy")
+    assert '"uri":"/predictions.csv"' in log and '"uri":"/news"' not in log
+
+
 def test_caddy_closes_what_visitors_have_no_business_with(tls, chromium):
     page = visit(chromium, tls).page
     assert page.request.get("https://localhost/_stcore/metrics").status == 404
     assert page.request.put("https://localhost/_stcore/upload_file/a/b", data=b"x" * 2_000_000).status == 405
+    assert page.request.post("https://localhost/news").status == 405
     for origin in ("https://evil.example", "http://localhost", "https://localhost.evil.example"):
         foreign = {"Origin": origin, "Connection": "Upgrade", "Upgrade": "websocket"}
         assert page.request.get("https://localhost/_stcore/stream", headers=foreign).status == 403
