@@ -1,4 +1,4 @@
-"""The page that `answer.py` compares with: only the canvas, and how much ink is on it. Streamlit runs it."""
+"""What the app is compared with: the same canvas, how much ink is on it, and eleven buttons. Streamlit runs it."""
 
 import streamlit as st
 from streamlit_drawable_canvas import st_canvas
@@ -15,3 +15,6 @@ with st.container(key="canvas"):
     )
 with st.container(key="answer"):
     st.text("" if canvas.image_data is None else f"{canvas.image_data[..., 0].sum()} of ink")
+for digit in range(10):
+    st.button(str(digit))
+st.button("Correct")

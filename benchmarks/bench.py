@@ -1,4 +1,9 @@
-"""What the benchmarks share: a database and an app of their own, made-up drawings, and how figures are written."""
+"""What the benchmarks share: servers and visitors of their own, made-up drawings, and how figures are written.
+
+Speeds are compared with those of `bare_page.py`, taken in turn in the same run: the speed of a machine changes by a
+factor of two from hour to hour, and their ratio much less. `--app DIR` measures the app of another checkout, say of an
+older commit (`git worktree add DIR COMMIT`). Everything is on loopback and ends with the program.
+"""
 
 import argparse
 import contextlib
@@ -6,16 +11,23 @@ import io
 import os
 import shutil
 import signal
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import psycopg2
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
+BARE_PAGE = ROOT / "benchmarks" / "bare_page.py"
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 from seed_rows import GLYPHS  # noqa: E402
@@ -38,6 +50,68 @@ def database():
         shutil.rmtree(folder)
 
 
+class Server(NamedTuple):
+    """A Streamlit server that runs."""
+
+    address: str  # host:port
+    pid: int
+
+    @property
+    def url(self):
+        return f"http://{self.address}"
+
+    def cpu(self):
+        """Seconds of processor time that it has used, those of threads that have ended included."""
+        return time.clock_gettime(~self.pid << 3 | 2)  # as clock_getcpuclockid(3) makes it on Linux
+
+
+@contextlib.contextmanager
+def serve(script, **environment):
+    """The Server of this page, a process of its own with the settings of its folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.address", "127.0.0.1"]
+    command += ["--server.port", str(port), "--server.headless", "true"]
+    cwd = ROOT if script == BARE_PAGE else script.parent
+    process = subprocess.Popen(command, cwd=cwd, env=os.environ | environment)
+    server = Server(f"127.0.0.1:{port}", process.pid)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://{server.address}/_stcore/health", timeout=5).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"{script} did not answer within a minute, or ended") from None
+                time.sleep(0.1)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def app_script(checkout):
+    """What `streamlit run` takes; before there was serve.py, that was the page itself."""
+    return next(checkout / name for name in ("serve.py", "app.py") if (checkout / name).exists())
+
+
+@contextlib.contextmanager
+def serve_app(checkout, database, rows=0):
+    """The Server of this checkout's app, with a table of its own that holds so many made-up rows."""
+    environment = database | {"POSTGRES_DB": f"rows_{rows}_{time.time_ns()}"}
+    link = psycopg2.connect(host=database["POSTGRES_HOST"], user="postgres", dbname="postgres")
+    with contextlib.closing(link):
+        link.autocommit = True
+        link.cursor().execute(f"CREATE DATABASE {environment['POSTGRES_DB']}")
+    if rows:
+        seed = [sys.executable, checkout / "benchmarks" / "seed_rows.py", str(rows)]
+        subprocess.run(seed, check=True, cwd=checkout, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    with serve(app_script(checkout), **environment) as server:
+        yield server
+
+
 def drawing(rng):
     """The PNG of a wobbly digit as the canvas sends it: 280 × 280, RGBA, opaque. No two are the same."""
     strokes = [np.asarray(s) / 10 + rng.normal(0, 0.03, (len(s), 2)) for s in GLYPHS[rng.integers(10)]]
@@ -46,15 +120,21 @@ def drawing(rng):
     return buffer.getvalue()
 
 
-def describe(doc):
-    """Say with --help what a benchmark measures; it takes no other argument."""
-    argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    conditions()
+def arguments(doc, app=True):
+    """A parser that says with --help what a benchmark measures. app: it can measure the app of another checkout."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if app:
+        parser.add_argument("--app", type=Path, default=ROOT, metavar="DIR", help="the checkout to measure")
+    return parser
 
 
-def conditions():
-    """Say what the figures are taken on, before the benchmark adds its own load."""
+def begin(parser):
+    """The arguments, after a word on what the figures are taken on, before the benchmark adds its own load."""
+    options = parser.parse_args()
+    if "app" in options:
+        options.app = options.app.resolve()
     print(f"{datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the start")
+    return options
 
 
 def percentile(values, p):

@@ -10,7 +10,7 @@ import base64
 import time
 
 import numpy as np
-from bench import ROOT, describe, drawing, report, spread
+from bench import ROOT, arguments, begin, drawing, report, spread
 
 from model import load_model, predict
 from utils import decode_drawing, encode_png, preprocess
@@ -20,7 +20,7 @@ WARM_UP = 30  # drawings before PyTorch has made its plans
 
 
 def main():
-    describe(__doc__)
+    begin(arguments(__doc__, app=False))
     rng = np.random.default_rng(0)
     model = load_model(ROOT / "model.pth")
     times = []

@@ -9,7 +9,6 @@ the copy that all visitors share (snapshot.py): how long it takes to read, in se
 and what is asked of it afterwards.
 """
 
-import argparse
 import contextlib
 import os
 import re
@@ -18,7 +17,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from bench import conditions, database
+from bench import arguments, begin, database
 
 
 def timed(function, runs=9):
@@ -48,8 +47,9 @@ def queries(db, postgres, plans):
         ),
         "50 changed rows": (db.BY_ID, {"ids": [row[0] for row in newest], "pictures": True}),
         "one drawing": ("SELECT * FROM predictions WHERE id = %(id)s", {"id": newest[0][0]}),
-        "insights: answers": (db.ANSWERS, {}),
-        "insights: times": (db.TIMES, {}),
+        "GET /news": (db.NEWS, {"late": db.LATE_SECONDS}),
+        "insights: answers": (db.ANSWERS, {"no_digit_above": db.NO_DIGIT_ABOVE}),
+        "insights: times": (db.TIMES, {"no_digit_above": db.NO_DIGIT_ABOVE}),
         "a page is opened: are all rows there?": (db.SUMMARY, {}),
         "1,000 rows of the download": (db.EXPORT, page | {"limit": 1000, "bytes": 3_000_000}),
     }
@@ -76,15 +76,15 @@ def memory():
     return int(status["VmRSS"]) / 1000, int(status["VmHWM"]) / 1000
 
 
-def copy():
+def copy(db):
     """Print what the shared copy costs."""
     from streamlit import dataframe_util
 
-    from page import history
+    from page import filters, history
     from store import snapshot
 
     before, cpu, began = memory()[0], time.process_time(), time.perf_counter()
-    shared = snapshot.Snapshot()
+    shared = snapshot.Snapshot(db)
     first = len(shared.look(patience=60).table)
     print(f"the newest {first:,} rows: {time.perf_counter() - began:.2f} s")
     while not shared.view.complete:
@@ -100,9 +100,9 @@ def copy():
         "a look, nothing new": lambda: shared.look(patience=60),
         "a look that checks all": lambda: shared.look(patience=60, check=True),
         "50 newest rows changed: merging them": lambda: snapshot.merge(view.table, news),
-        "filter: mistakes": lambda: history.filtered(snapshot.View(view.table), snapshot.WRONG, None, None),
-        "filter: unlabelled": lambda: history.filtered(snapshot.View(view.table), "none", None, None),
-        "search: 2026-11": lambda: history.search(view.table, "2026-11", "Europe/Berlin"),
+        "filter: mistakes": lambda: filters.filtered(snapshot.View(view.table), snapshot.WRONG, None, None),
+        "filter: unlabelled": lambda: filters.filtered(snapshot.View(view.table), "none", None, None),
+        "search: 2026-11": lambda: filters.search(view.table, "2026-11", "Europe/Berlin"),
         "a message of 1,000 rows": lambda: dataframe_util.convert_arrow_table_to_arrow_bytes(
             view.table.select(history.COLUMNS).slice(0, 1000)
         ),
@@ -112,17 +112,17 @@ def copy():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, app=False)
     parser.add_argument("rows", type=int, nargs="?", default=10_000)
     parser.add_argument("--here", action="store_true", help="measure the database that the app uses")
     parser.add_argument("--plans", action="store_true", help="print the plans")
-    options = parser.parse_args()
-    conditions()
+    options = begin(parser)
     with contextlib.nullcontext() if options.here else database() as environment:
         os.environ.update(environment or {})
         from seed_rows import seed_rows
 
         import db
+        import store
         from store import postgres
 
         if not options.here:
@@ -131,8 +131,8 @@ def main():
         print("| query | served by | ms: median (least–most) |\n|---|---|--:|")
         queries(db, postgres, options.plans)
         print()
-        copy()
-        postgres.close()
+        copy(db)
+        store.stop()
 
 
 if __name__ == "__main__":

@@ -9,24 +9,25 @@ takes connections a visitor opens the page over the websocket and draws. `the pa
 
 import contextlib
 import time
-from urllib.parse import urlsplit
 
 import numpy as np
-from bench import database, describe, drawing, report, spread
-from browser import serve
+from bench import app_script, arguments, begin, database, drawing, report, serve, spread
 from visitor import Visitor
 
 STARTS = 5
 
 
 def main():
-    describe(__doc__)
+    options = begin(arguments(__doc__))
     rng = np.random.default_rng(0)
     pages, answers = [], []
     with database() as environment:
         for n in range(1 + STARTS):
             began = time.perf_counter()
-            with serve(**environment) as url, contextlib.closing(Visitor(urlsplit(url).netloc)) as visitor:
+            with (
+                serve(app_script(options.app), **environment) as app,
+                contextlib.closing(Visitor(app.address)) as visitor,
+            ):
                 page = time.perf_counter() - began
                 visitor.draw(drawing(rng))
                 assert visitor.text("answer_confidence")

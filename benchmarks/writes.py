@@ -10,15 +10,16 @@ import os
 import time
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
-from bench import database, describe, drawing, report, spread
+from bench import arguments, begin, database, drawing, report, spread
 
 ROUNDS, DRAWINGS = 5, 300
 
 
 def main():
-    describe(__doc__)
+    begin(arguments(__doc__, app=False))
     rng = np.random.default_rng(0)
     pictures = [drawing(rng) for _ in range(100)]
     row = {"digit": 7, "confidence": 0.91, "probabilities": [0.01] * 7 + [0.91, 0.01, 0.01], "not_a_digit": 0.0}
@@ -26,21 +27,22 @@ def main():
     with database() as environment:
         os.environ.update(environment)
         import db
-        from store.outbox import Outbox
+        import store
 
-        outbox = Outbox()
+        outbox = store.start(db).outbox
         inserts, labels, single = [], [], []
         for _ in range(ROUNDS):
             ids = [str(uuid.uuid4()) for _ in range(DRAWINGS)]
             began = time.perf_counter()
+            tickets = []
             for i, drawing_id in enumerate(ids):
-                outbox.put_prediction(drawing_id, **row, drawing=pictures[i % len(pictures)])
-            assert outbox.wait(ids, 60), outbox.problem
+                write = partial(db.save_prediction, drawing_id, **row, drawing=pictures[i % len(pictures)])
+                tickets.append(outbox.put(f"{drawing_id} prediction", write, new=True))
+            assert outbox.wait(tickets, 60), outbox.problem
             inserts.append(DRAWINGS / (time.perf_counter() - began))
             began = time.perf_counter()
-            for drawing_id in ids:
-                outbox.put_label(drawing_id, 7)
-            assert outbox.wait(ids, 60), outbox.problem
+            tickets = [outbox.put(f"{i} label", partial(db.save_label, i, 7)) for i in ids]
+            assert outbox.wait(tickets, 60), outbox.problem
             labels.append(DRAWINGS / (time.perf_counter() - began))
         for i in range(200):
             began = time.perf_counter()
@@ -48,8 +50,7 @@ def main():
             single.append(1000 * (time.perf_counter() - began))
         rows, labelled, _ = db.fetch_summary()
         assert (rows, labelled) == (ROUNDS * DRAWINGS + 200, ROUNDS * DRAWINGS)
-        outbox.close(5)
-        db.close()
+        store.stop()
     report("drawings saved", spread(inserts, "/s", 0))
     report("labels saved", spread(labels, "/s", 0))
     report("one drawing saved", spread(single))
