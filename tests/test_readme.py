@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rooms import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,7 +37,8 @@ COMPOSE_COMMANDS = set("build config cp down exec kill logs ps pull restart run 
 
 
 def compose_services():
-    text = "".join(file.read_text() for file in ROOT.glob("docker-compose*.yml"))
+    files = [ROOT / "docker-compose.yml", ROOT / "deploy/docker-compose.tls.yml"]
+    text = "".join(file.read_text() for file in files)
     sections = re.findall(r"^services:\n((?:  .*\n|\n)+)", text, re.M)
     return set(re.findall(r"^  (\w+):$", "".join(sections), re.M))
 
@@ -104,10 +106,12 @@ def test_each_linked_file_and_picture_exists(guide):
         assert (guide.parent / target).exists(), f"{guide.name} links to {target}, which does not exist"
 
 
-def test_the_file_tree_of_the_readme_names_files_that_exist():
-    tree = re.search(r"```\n(app\.py .*?)```", (ROOT / "README.md").read_text(), re.S)[1]
-    for line in tree.splitlines():
-        assert (ROOT / line.split()[0]).exists(), f"{line.split()[0]} does not exist"
+def test_the_rooms_of_the_readme_exist_and_none_is_left_out():
+    table = re.search(r"^\| room \|.*\n\|[-|]+\n((?:\|.*\n)+)", (ROOT / "README.md").read_text(), re.M)[1]
+    named = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    assert all((ROOT / name).exists() for name in named), named
+    rooms = {name for room in MAY_IMPORT for name in (f"{room}.py", f"{room}/") if (ROOT / name).exists()}
+    assert rooms <= named
 
 
 def test_the_tests_that_a_guide_names_are_there():
