@@ -14,8 +14,11 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
+from browser import Visitor as Person
+from browser import placed
 from chaos import App, Chaos, Embedded, bad, hit, server_processes
 from helpers import scribble, until
+from playwright.sync_api import expect
 from visitor import Visitor
 
 import db
@@ -243,3 +246,24 @@ def test_the_app_takes_its_embedded_server_with_it_and_the_next_start_finds_ever
     assert "1 labelled" in str(visitor.inside("history"))
     visitor.close()
     again.stop(number)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_page_whose_server_was_restarted_says_that_what_was_drawn_must_be_drawn_again(app, chromium, labelled):
+    """Unless the drawing had ended before. The new server knows nothing of it, and of no press meanwhile."""
+    running = app()
+    with Person(chromium, f"http://{running.address}", viewport={"width": 1280, "height": 900}) as visitor:
+        visitor.draw(placed([[(0.15, 0.05), (0.85, 0.04), (0.42, 0.98)]]))
+        assert visitor.answer() == 7
+        if labelled:
+            visitor.label(7)
+            visitor.page.wait_for_timeout(3_000)  # the page has seen that it is another drawing, for longer than a look
+        canvas = visitor.page.locator("[class*=st-key-canvas-]").first.get_attribute("class")
+        running.stop(signal.SIGTERM)
+        running.start()
+        running.wait_until_up()
+        expect(visitor.page.locator("[class*=st-key-canvas-]").first).not_to_have_class(canvas, timeout=90_000)
+        said = "Draw a digit to begin" if labelled else "The connection began anew."
+        expect(visitor.at("answer_confidence")).to_contain_text(said)
+        visitor.page.wait_for_timeout(1_000)
+        expect(visitor.at("answer_confidence")).to_contain_text(said)
