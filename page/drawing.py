@@ -66,25 +66,25 @@ def rerun(visitor: Visitor, *fragments: str) -> None:
     And the drawing, where a stroke came in the same message: the canvas has no callback of its own, since a run that is
     asked for anew would hold up each stroke, and a press that follows it.
     """
-    st.rerun([*fragments, DRAWING] if is_unread(visitor) else list(fragments))
-
-
-def is_unread(visitor: Visitor) -> bool:
-    """Whether the canvas holds what no run has read yet."""
-    drawing = visitor.drawing
     try:
-        url = canvas_url(canvas_key(drawing))
-    except DrawingError:
-        return True
-    return url is not None and (drawing.reading is None or url != drawing.reading.url)
+        stroke = unread(visitor) is not None
+    except DrawingError:  # the drawing says so
+        stroke = True
+    st.rerun([*fragments, DRAWING] if stroke else list(fragments))
+
+
+def unread(visitor: Visitor) -> str | None:
+    """The PNG on the canvas as a data URL, if no run has read it yet. Raises DrawingError."""
+    url, reading = canvas_url(canvas_key(visitor.drawing)), visitor.drawing.reading
+    return None if reading and url == reading.url else url
 
 
 def read_canvas(visitor: Visitor, model: DigitNet) -> None:
     """Bring the drawing up to date with the canvas. What was read before is not read again."""
     drawing = visitor.drawing
     try:
-        url = canvas_url(canvas_key(drawing))
-        if url is None or drawing.reading and url == drawing.reading.url:
+        url = unread(visitor)
+        if url is None:
             return
         gray = to_gray(decode(url))
         picture = preprocess_gray(gray)

@@ -51,8 +51,7 @@ def show_history(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
     reading = "" if view.complete else " · reading older ones …"
     st.caption(f"{rows:,} drawing{'s' * (rows != 1)} · {labelled:,} labelled{accuracy}{reading}")
     show_table(visitor, show_filters(visitor, view))
-    with st.container(key="downloads"):
-        st.link_button("Download all as CSV", route("predictions.csv"))
+    st.link_button("Download all as CSV", route("predictions.csv"))
 
 
 def show_table(visitor: Visitor, table: pa.Table) -> None:

@@ -27,8 +27,9 @@ def begin(visitor: Visitor, section: str, reader: Reader[V], max_age: float, sec
     the section rerun as soon as the canvas stands and the section is on the screen; for that first look at the view,
     the reader leaves no doubt (`check`). max_age, seconds: of a view that may be shown, and between questions for news.
     """
-    opening, first = section not in visitor.sections, visitor.sections.get(section) == 0
-    visitor.sections[section] = visitor.sections.get(section, -1) + 1
+    before = visitor.sections.get(section, 0)
+    visitor.sections[section] = before + 1
+    opening, first = before == 0, before == 1
     if not opening:
         reader.look(max_age=max_age, patience=1 if first else 0.5, check=first)
     # Before the view is taken: at worst the same is sent once more.

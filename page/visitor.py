@@ -73,14 +73,12 @@ class Visitor:
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))  # of no meaning elsewhere
     drawing: Drawing = field(default_factory=Drawing)
-    tickets: dict[str, dict[str, Ticket]] = field(
-        default_factory=dict
-    )  # own drawing -> "prediction", "label" -> Ticket
+    tickets: dict[str, dict[str, Ticket]] = field(default_factory=dict)  # own drawing -> of its prediction and label
     shown: frozenset[str] = frozenset()  # lost drawings that the page has named
     told: frozenset[str] = frozenset()  # of them, those it named before the present drawing began
     allowance: Allowance = field(default_factory=Allowance)
 
-    sections: dict[str, int] = field(default_factory=dict)  # history and insights: how often each was sent again
+    sections: dict[str, int] = field(default_factory=dict)  # history and insights: how often each was sent
 
     # Of the history. `pair` is (true label, digit it was read as), where only such mistakes are to be shown.
     pair: tuple[int, int] | None = None
@@ -112,9 +110,6 @@ class Visitor:
     def lost(self) -> set[str]:
         """The own drawings that will never be saved in full."""
         return {i for i, states in self.states().items() if "lost" in states}
-
-    def all_tickets(self) -> list[Ticket]:
-        return [ticket for writes in self.tickets.values() for ticket in writes.values()]
 
     def to_follow(self) -> list[Ticket]:
         """The writes of which the page has not yet said what became of them."""

@@ -38,8 +38,9 @@ def url(data):
 def page(db):
     opened = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
     yield opened
-    for ticket in opened.session_state.visitor.all_tickets():  # would be written into the next test's table
-        store.start(table).outbox.wait([ticket], 60)
+    for writes in opened.session_state.visitor.tickets.values():  # would be written into the next test's table
+        for ticket in writes.values():
+            store.start(table).outbox.wait([ticket], 60)
 
 
 def put(page, value):

@@ -40,7 +40,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const response = await fetch(data.url, { cache: "no-store", signal });
       const type = response.headers.get("Content-Type") ?? "";
       if (!type.startsWith("application/json")) return stop(); // the page is served without its routes
-      document.documentElement.classList.add("routes");
       return (await response.json()).news !== data.seen;
     } catch {
       return false; // out of reach, or stopped
