@@ -23,12 +23,11 @@ from PIL import Image
 from store import postgres, schema
 from store.postgres import DatabaseError, Pool, Refused, Result  # noqa: F401 (DatabaseError is part of what db offers)
 from store.schema import build_indexes  # noqa: F401 (so is this)
-from store.table import NO_DIGIT_ABOVE, AnswerCount, Change, HistoryRow, Summary, TimeCount
+from store.table import LATE_SECONDS, NO_DIGIT_ABOVE, AnswerCount, Change, HistoryRow, Summary, TimeCount
 
 log = logging.getLogger(__name__)
 
 MAX_DRAWING_BYTES = 256 * 1024  # three times the largest PNG of 280 × 280 grey pixels
-LATE_SECONDS = 60  # a save takes up to 7 s, and bears the time of its app server's clock
 
 # A write that timed out may still reach the server later, after its retry or a newer one: the older never wins.
 SAVE_PREDICTION = """

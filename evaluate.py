@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from model import DigitNet, load_model, predict
+from model import NO_DIGIT_ABOVE, DigitNet, load_model, predict
 from training.strokes import doodles, numbers, place, render_strokes
 from utils import decode_drawing, preprocess, preprocess_gray, side_by_side, side_by_side_gray, wilson
 
@@ -53,6 +53,10 @@ class Mistake(NamedTuple):
     confidence: float
     not_a_digit: float
 
+    @property
+    def turned_away(self) -> bool:
+        return self.not_a_digit > NO_DIGIT_ABOVE
+
 
 def evaluate(model: DigitNet, data: Path, drawings: list[Path]) -> tuple[dict[str, Any], list[Mistake]]:
     """The figures of a model, and its mistakes: misread digits, digits turned away, and what passes for one.
@@ -76,7 +80,7 @@ def evaluate(model: DigitNet, data: Path, drawings: list[Path]) -> tuple[dict[st
         if name in digits:
             of_digit_sets[name]["parts"] = 100 * seen_as_several(model, placed.canvases).mean()
         scores[name] = not_a_digit
-        wrong = (p.argmax(1) != np.array(placed.labels)) | (not_a_digit > 0.5)
+        wrong = (p.argmax(1) != np.array(placed.labels)) | (not_a_digit > NO_DIGIT_ABOVE)
         mistakes += placed.mistakes(p, not_a_digit, wrong)
     of_all_digits = np.concatenate([scores[name] for name in digits or sets])  # MNIST's only if none are drawn
     of_other_sets = {}
@@ -84,7 +88,7 @@ def evaluate(model: DigitNet, data: Path, drawings: list[Path]) -> tuple[dict[st
         placed = place_all(rows, np.random.default_rng(0), PLACEMENTS if name in others else 1)
         p, not_a_digit = answers(model, placed.pictures)
         of_other_sets[name] = of_others(not_a_digit, of_all_digits, placed.times)
-        mistakes += placed.mistakes(p, not_a_digit, not_a_digit <= 0.5) if name in others else []
+        mistakes += placed.mistakes(p, not_a_digit, not_a_digit <= NO_DIGIT_ABOVE) if name in others else []
     figures = {
         "digits": of_digit_sets,
         "not digits": of_other_sets,
@@ -156,7 +160,7 @@ def of_digits(p: np.ndarray, not_a_digit: np.ndarray, labels: np.ndarray, times:
         "accuracy": 100 * right.mean(),
         "interval": [100 * edge for edge in wilson(right.mean() * n, n)],
         "calibration error": 100 * calibration_error(p.max(1), right),
-        "turned away": 100 * (not_a_digit > 0.5).mean(),
+        "turned away": 100 * (not_a_digit > NO_DIGIT_ABOVE).mean(),
         "errors by class": [100 * (~right[labels == d]).mean() if d in labels else None for d in range(10)],
     }
 
@@ -166,7 +170,7 @@ def of_others(not_a_digit: np.ndarray, of_digits: np.ndarray, times: int) -> dic
     return {
         "n": len(not_a_digit) // times,
         "auc": area_under_roc(not_a_digit, of_digits),
-        "turned away": 100 * (not_a_digit > 0.5).mean(),
+        "turned away": 100 * (not_a_digit > NO_DIGIT_ABOVE).mean(),
     }
 
 
@@ -260,7 +264,7 @@ def contact_sheet(mistakes: list[Mistake], columns: int = 10, most: int = 60) ->
     width, height = 150, 92
     kinds = defaultdict(list)
     for mistake in mistakes:
-        kind = "passes" if mistake.label not in range(10) else "away" if mistake.not_a_digit > 0.5 else "misread"
+        kind = "passes" if mistake.label not in range(10) else "away" if mistake.turned_away else "misread"
         kinds[kind].append(mistake)
     shown = [mistake for kind in ("misread", "away", "passes") for mistake in spread(kinds[kind], most)]
     sheet = Image.new("L", (columns * width, max(1, -(-len(shown) // columns)) * height), 24)
@@ -271,7 +275,7 @@ def contact_sheet(mistakes: list[Mistake], columns: int = 10, most: int = 60) ->
             sheet.paste(Image.fromarray(mistake.canvas).resize((70, 70), Image.Resampling.BOX), (left, top))
         seen = Image.fromarray((mistake.picture.numpy() * 255).astype(np.uint8))
         sheet.paste(seen.resize((70, 70), Image.Resampling.NEAREST), (left + 72, top))
-        said = "turned away" if mistake.not_a_digit > 0.5 else f"as {mistake.digit}, {100 * mistake.confidence:.0f} %"
+        said = "turned away" if mistake.turned_away else f"as {mistake.digit}, {100 * mistake.confidence:.0f} %"
         draw.text((left, top + 72), f"{mistake.label} {said}", fill=230)
     return sheet
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 NOT_A_DIGIT = 10  # the eleventh output
+NO_DIGIT_ABOVE = 0.5  # `not_a_digit` above which a drawing is turned away; store/table.py has the same for the rows
 PART_CONFIDENCE, PART_DOUBT = 0.8, 0.5  # what a part must reach, and not exceed, to be taken for a digit of its own
 
 
@@ -79,8 +80,8 @@ class Prediction:
 
     @property
     def is_digit(self) -> bool:
-        """Whether the page takes it for a digit; at a half it does. db.py says the same of rows."""
-        return self.not_a_digit <= 0.5
+        """Whether the page takes it for a digit; at a half it does."""
+        return self.not_a_digit <= NO_DIGIT_ABOVE
 
 
 def load_model(path: str | Path = "model.pth") -> DigitNet:

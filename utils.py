@@ -99,6 +99,12 @@ def preprocess_gray(gray: np.ndarray) -> torch.Tensor | None:
     return torch.from_numpy(picture)
 
 
+def to_pixels(picture: torch.Tensor) -> np.ndarray:
+    """(1, 1, 28, 28) float in 0..1, as `preprocess` makes it → (28, 28) uint8, to be shown."""
+    pixels: np.ndarray = (picture[0, 0].numpy() * 255).astype(np.uint8)
+    return pixels
+
+
 def side_by_side(rgba: np.ndarray) -> list[torch.Tensor]:
     """(h, w, 4) uint8 canvas → what `preprocess` makes of each of the parts that lie side by side, left to right.
 

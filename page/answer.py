@@ -21,7 +21,7 @@ def show_answer(reading: Reading | None, refusal: str) -> None:
             st.html(digit(prediction))
         with st.container(key="answer_confidence"):
             st.html(confidence(prediction) if prediction else escape(refusal) or "Draw a digit to begin")
-        st.html(picture(pixels) + bars(prediction))
+        st.html(seen(pixels) + bars(prediction))
 
 
 def percent(p: float) -> str:
@@ -79,10 +79,13 @@ def bars(prediction: Prediction | None) -> str:
     return f'<div class="bars{doubt}" role="img" aria-label="{words}">{columns}</div>'
 
 
-def picture(pixels: np.ndarray | None) -> str:
+def seen(pixels: np.ndarray | None) -> str:
     """(28, 28) uint8, what the network saw → the same, enlarged by the style sheet."""
     png = encode_png(np.zeros((28, 28), np.uint8) if pixels is None else pixels)
-    return (
-        f'<figure><img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
-        'alt="What the network saw"><figcaption>28 × 28 pixels</figcaption></figure>'
-    )
+    return figure(png, "28 × 28 pixels", "What the network saw")
+
+
+def figure(png: bytes, caption: str, alternative: str) -> str:
+    """alternative: what the picture shows, for those who cannot see it."""
+    url = "data:image/png;base64," + base64.b64encode(png).decode()
+    return f'<figure><img src="{url}" alt="{alternative}"><figcaption>{caption}</figcaption></figure>'

@@ -1,22 +1,20 @@
 """A closer look: one drawing large, what the network saw and said of it, and its label."""
 
-import base64
 from functools import partial
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import streamlit as st
 
 import db
 from model import Prediction
-from page.answer import bars, percent
+from page.answer import bars, figure, percent
 from page.drawing import rerun
 from page.news import time_zone
 from page.visitor import DRAWING, LOOK, SAVE_WAIT, Visitor
 from store.outbox import Outbox
 from store.reader import AWAY
 from store.snapshot import Snapshot
-from utils import DrawingError, decode_drawing, encode_png, preprocess
+from utils import DrawingError, decode_drawing, encode_png, preprocess, to_pixels
 
 
 # Closed, it has the drawing's notice look again: a label that was given here may still wait, or be lost.
@@ -94,13 +92,8 @@ def pictures(png: bytes, alternative: str) -> str:
         seen = preprocess(decode_drawing(png))
     except DrawingError:
         return "<p>Its drawing cannot be shown.</p>"
-    figures = picture(png, "the drawing", alternative)
+    figures = figure(png, "the drawing", alternative)
     if seen is not None:
-        pixels = (seen[0, 0].numpy() * 255).astype(np.uint8)
-        figures += picture(encode_png(pixels), "what the network saw", "The 28 by 28 pixels that the network saw")
+        png = encode_png(to_pixels(seen))
+        figures += figure(png, "what the network saw", "The 28 by 28 pixels that the network saw")
     return figures
-
-
-def picture(png: bytes, caption: str, alternative: str) -> str:
-    url = "data:image/png;base64," + base64.b64encode(png).decode()
-    return f'<figure><img src="{url}" alt="{alternative}"><figcaption>{caption}</figcaption></figure>'

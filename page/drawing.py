@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from html import escape
 
-import numpy as np
 import streamlit as st
 
 import db
@@ -21,7 +20,7 @@ from page.canvas import canvas_url, decode, show_canvas
 from page.scripts import run_script
 from page.visitor import DRAWING, SAVE_WAIT, Drawing, Reading, Visitor
 from store.outbox import Outbox
-from utils import DrawingError, encode_png, preprocess_gray, side_by_side_gray, to_gray
+from utils import DrawingError, encode_png, preprocess_gray, side_by_side_gray, to_gray, to_pixels
 
 POLL = 2  # seconds between looks at what still waits to be saved
 TOO_FAST = "That was faster than drawings can be kept. Wait a moment, then draw again."
@@ -95,8 +94,7 @@ def read_canvas(visitor: Visitor, model: DigitNet) -> None:
         if drawing.reading:
             visitor.drawing = Drawing()
         return
-    pixels = (picture[0, 0].numpy() * 255).astype(np.uint8)
-    reading = Reading(url, gray, pixels, predict(model, picture, side_by_side_gray(gray)))
+    reading = Reading(url, gray, to_pixels(picture), predict(model, picture, side_by_side_gray(gray)))
     if drawing.started_at is None:
         visitor.told |= visitor.shown  # what was said once is not said of this drawing, too
     started_at = drawing.started_at or datetime.now(UTC)

@@ -17,15 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.reader import Reader
-from store.table import NO_DIGIT_ABOVE, HistoryRow, Table
+from store.table import LATE_SECONDS, NO_DIGIT_ABOVE, HistoryRow, Table
 
 log = logging.getLogger(__name__)
 
 PAGE = 5_000  # rows a read: psycopg2 holds the interpreter for some 15 ms to make Python objects of so many
 FIRST_PAGE = 500
 PICTURES = 200_000  # of the newest rows; a picture is most of a row, so this bounds the memory of the process
-# How late a write may become visible to us: a save takes up to 7 s, and it bears the time of its app server's clock.
-OVERLAP = timedelta(seconds=60)
+OVERLAP = timedelta(seconds=LATE_SECONDS)
 WRONG = "✗ wrong"  # the mark is for those who look down the column, and needs no colour
 NO_DIGIT = "no digit"  # what a drawing was read as that was turned away
 ALMOST_SURE = 99.9  # per cent: with its one decimal, the column would round more to a certainty that nobody has

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 NO_DIGIT_ABOVE = 0.5  # a drawing with a higher `not_a_digit` was turned away: no digit was answered, so none was right
+LATE_SECONDS = 60  # that a write may be visible late: a save takes up to 7 s, and bears the time of its app's clock
 
 
 class HistoryRow(NamedTuple):

@@ -14,8 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
+import model as model_module
 from evaluate import render_strokes
-from model import DigitNet, ModelError, load_model, predict, served_model
+from model import DigitNet, ModelError, Prediction, load_model, predict, served_model
+from store import table
 from utils import preprocess_gray, side_by_side_gray
 
 ROOT = Path(__file__).parent.parent
@@ -174,3 +176,8 @@ def test_the_served_network_answers_as_the_one_in_the_file():
         assert one.digit == other.digit
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
         assert one.not_a_digit == pytest.approx(other.not_a_digit, abs=1e-6)
+
+
+def test_the_point_is_the_same_for_predictions_and_for_rows():
+    assert model_module.NO_DIGIT_ABOVE == table.NO_DIGIT_ABOVE
+    assert Prediction(7, 1.0, (), table.NO_DIGIT_ABOVE).is_digit
