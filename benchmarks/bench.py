@@ -11,13 +11,11 @@ import io
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -68,28 +66,11 @@ class Server(NamedTuple):
 @contextlib.contextmanager
 def serve(script, **environment):
     """The Server of this page, a process of its own with the settings of its folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.address", "127.0.0.1"]
-    command += ["--server.port", str(port), "--server.headless", "true"]
-    cwd = ROOT if script == BARE_PAGE else script.parent
-    process = subprocess.Popen(command, cwd=cwd, env=os.environ | environment)
-    server = Server(f"127.0.0.1:{port}", process.pid)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://{server.address}/_stcore/health", timeout=5).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"{script} did not answer within a minute, or ended") from None
-                time.sleep(0.1)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(30)
+    from browser import start_server  # here: not every program needs a browser
+
+    folder = ROOT if script == BARE_PAGE else script.parent
+    with start_server(script, folder, **environment) as (address, process):
+        yield Server(address, process.pid)
 
 
 def app_script(checkout):

@@ -59,12 +59,19 @@ def open_browser():
 @contextlib.contextmanager
 def serve(script=ROOT / "serve.py", **environment):
     """The address of the app, served on loopback by a process of its own."""
+    with start_server(script, ROOT, **environment) as (address, _):
+        yield f"http://{address}"
+
+
+@contextlib.contextmanager
+def start_server(script, folder, **environment):
+    """(host:port, process) of what `streamlit run script` serves, started in this folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.address", "127.0.0.1"]
     command += ["--server.port", str(port), "--server.headless", "true"]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | environment)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -75,7 +82,7 @@ def serve(script=ROOT / "serve.py", **environment):
                 assert process.poll() is None, f"the app ended with {process.returncode} before it answered"
                 assert time.monotonic() < deadline, "the app did not answer within a minute"
                 time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", process
     finally:
         process.terminate()
         process.wait(30)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from helpers import NOON, SEVEN, png, until  # noqa: F401
+from helpers import NOON, SEVEN, png
 
 # A developer's .env must never point a test at a real database: what is set here, even empty, wins over the file.
 # Nor may a thread that outlives its test reach the server of `make run`.

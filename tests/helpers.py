@@ -1,8 +1,8 @@
 """What several test files need: waiting, and drawings to send or to save."""
 
 import io
+import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,12 +13,22 @@ SEVEN = [(90, 60), (190, 60), (130, 220)]
 ONE = [(140, 50), (135, 230)]
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for what must come true, long enough for the slowest machine."""
+def until(condition, seconds=60, otherwise=lambda: "it never came true"):
+    """Wait for what must come true, long enough for the slowest machine, and return it. otherwise: what is wrong."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} seconds: {otherwise()}"
         time.sleep(0.05)
+    return found
+
+
+def all_at_once(function, arguments):
+    """Call the function with each of these arguments (tuples), each in a thread of its own, and wait for all."""
+    threads = [threading.Thread(target=function, args=each) for each in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def png(*strokes, size=280, mode="RGBA"):

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import placed
+from helpers import until
 from PIL import Image
 from test_browser import DIGITS, rows
-from webdriver import Firefox, Visitor, WebKit, open_browser, until
+from webdriver import Firefox, Visitor, WebKit, open_browser
 
 SEVEN = [(70, 60), (210, 60), (170, 150), (130, 230)]  # few points: in WebKit, each waits for a frame
 
@@ -100,11 +101,11 @@ def test_the_history_opens_a_closer_look(visit, db):
     visitor.label(7)
     table = ".st-key-history [data-testid=stDataFrame]"
     said = "return document.querySelector(arguments[0] + ' tbody tr')?.textContent ?? ''"
-    until(lambda: "right" in visitor.evaluate(said, table), "the drawing is not in the history")
+    until(lambda: "right" in visitor.evaluate(said, table), otherwise=lambda: "the drawing is not in the history")
     left, top, *_ = visitor.box(table)
     visitor.mouse([(left + 110, top + 37 + 20)])  # where the first row's button is
     dialog = "return document.querySelector('[role=dialog]')?.textContent ?? ''"
-    until(lambda: "labelled 7: right" in visitor.evaluate(dialog), "no closer look opened")
+    until(lambda: "labelled 7: right" in visitor.evaluate(dialog), otherwise=lambda: "no closer look opened")
     pictures = "return [...document.querySelectorAll('[role=dialog] img')].map((image) => image.naturalWidth)"
     assert visitor.evaluate(pictures) == [280, 28]
 
@@ -117,18 +118,18 @@ def test_the_download_is_a_file_with_every_row(visit, browser, db):
         visitor.label(digit)
     visitor.wait_for("notice", "Saved as 7.")
     find = """
-      const within = (root) => [...root.querySelectorAll("*")].flatMap((part) =>
-        part.matches("a, button") && part.textContent.trim() === "Download all as CSV" ? [part]
-          : part.shadowRoot ? within(part.shadowRoot) : []);
-      const [found] = within(document);
+      const found = [...document.querySelectorAll("a")].find((a) => a.textContent.trim() === "Download all as CSV");
       if (!found) return null;
       found.scrollIntoView({ block: "center" });
       const { left, top, width, height } = found.getBoundingClientRect();
       return [left + width / 2, top + height / 2];
     """
-    visitor.mouse([until(lambda: visitor.evaluate(find), "there is no download")])
+    visitor.mouse([until(lambda: visitor.evaluate(find), otherwise=lambda: "there is no download")])
     file = browser.folder / "predictions.csv"
-    until(lambda: file.exists() and file.stat().st_size and not list(browser.folder.glob("*.part")), "no file came")
+    until(
+        lambda: file.exists() and file.stat().st_size and not list(browser.folder.glob("*.part")),
+        otherwise=lambda: "no file came",
+    )
     frame = pd.read_csv(file)
     assert list(frame.true_label) == [7, 2] and list(frame.predicted_digit) == [7, 2]
     assert list(frame.id) == list(db.fetch_predictions().id)

@@ -2,14 +2,13 @@
 
 import io
 import os
-import threading
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import NOON, png
+from helpers import NOON, all_at_once, png
 from PIL import Image
 
 from store import postgres
@@ -189,11 +188,7 @@ def test_more_writers_than_connections_wait_their_turn(db, prediction):
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=draw, args=pair) for pair in enumerate(ids)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    all_at_once(draw, enumerate(ids))
     frame = db.fetch_predictions()
     assert not failures
     assert sorted(frame["id"]) == sorted(map(str, ids))

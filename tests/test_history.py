@@ -1,4 +1,4 @@
-"""The history: the shared copy of the table on a real server, the views, and the page in a real browser."""
+"""The history: what a visitor is shown of the table, without a browser and in a real one."""
 
 import base64
 import contextlib
@@ -33,16 +33,6 @@ from store.snapshot import Snapshot, View, to_arrow
 from store.table import HistoryRow
 
 STROKES = placed([[(0.15, 0.05), (0.85, 0.04), (0.42, 0.98)]])
-
-
-def ids(view):
-    return view.table["id"].to_pylist()
-
-
-def pixels(url):
-    kind, data = url.split(",")
-    assert kind == "data:image/png;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"), dtype=float)
 
 
 # --- the views ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import uuid
 from functools import partial
 
 import pytest
-from helpers import until
+from helpers import all_at_once, until
 
 from store import outbox, postgres
 from store.outbox import Outbox
@@ -147,11 +147,7 @@ def test_many_sessions_at_once_each_get_their_own_labels(box, db, prediction, ke
             if not box.wait([saved, label(drawing_id, number % 10)], 30):
                 failures.append(drawing_id)
 
-    threads = [threading.Thread(target=session, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    all_at_once(session, [(number,) for number in range(20)])
     frame = db.fetch_predictions()
     assert not failures
     assert dict(zip(frame["id"], frame["true_label"], strict=True)) == labelled

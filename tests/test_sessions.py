@@ -1,10 +1,9 @@
 """Many at once: sessions share the network and the database, and nothing else."""
 
 import random
-import threading
 
 import pandas as pd
-from helpers import same_ink, scribble, until
+from helpers import all_at_once, same_ink, scribble, until
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from visitor import Visitor
 
@@ -127,11 +126,7 @@ def test_twenty_sessions_at_once_get_twenty_answers_and_twenty_rows(db, app):
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=session, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    all_at_once(session, [(number,) for number in range(20)])
     assert failures == []
     rows = db.fetch_predictions().set_index("id")
     assert sorted(rows.index) == sorted(drawings)

@@ -13,10 +13,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+from helpers import until
 from websockets.sync.client import connect
 
 CANVAS = "canvas.upper-canvas"
@@ -30,15 +30,6 @@ def find(package, *names):
     pytest.skip(f"no {names[0]} is installed: sudo apt-get install {package}")
 
 
-def until(ask, otherwise, seconds=60):
-    """Ask again and again until the answer is something, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()):
-        assert time.monotonic() < deadline, otherwise() if callable(otherwise) else otherwise
-        time.sleep(0.05)
-    return answer
-
-
 class Firefox:
     """A Firefox without a window."""
 
@@ -49,7 +40,7 @@ class Firefox:
         command = [find("firefox-esr", "firefox-esr", "firefox"), "--headless", "--no-remote", "--profile", str(folder)]
         start(closing, [*command, "--remote-debugging-port", "0"], HOME=str(folder))
         where = folder / "WebDriverBiDiServer.json"
-        until(lambda: where.exists() and where.read_text(), "Firefox did not start")
+        until(lambda: where.exists() and where.read_text(), otherwise=lambda: "Firefox did not start")
         port = json.loads(where.read_text())["ws_port"]
         self.socket = closing.enter_context(connect(f"ws://127.0.0.1:{port}/session", max_size=None))
         self.number = 0
@@ -102,7 +93,7 @@ class WebKit:
         start(closing, [driver, f"--port={port}"], DISPLAY=f":{display}", GDK_BACKEND="x11", **homes)
         self.port, self.session = port, "/session"
         options = {"webkitgtk:browserOptions": {"binary": browser, "args": ["--automation"]}}
-        session = until(lambda: self.begin(options), "WebKitWebDriver did not start")
+        session = until(lambda: self.begin(options), otherwise=lambda: "WebKitWebDriver did not start")
         self.session += "/" + session["sessionId"]
         closing.callback(self.send, "DELETE", "")
 
@@ -198,7 +189,7 @@ class Visitor:
         self.browser.act(mouse | {"actions": [moves[0], down, *moves[1:], up]})
 
     def click(self, selector):
-        left, top, width, height = until(lambda: self.box(selector), f"there is no {selector}")
+        left, top, width, height = until(lambda: self.box(selector), otherwise=lambda: f"there is no {selector}")
         self.mouse([(left + width / 2, top + height / 2)])
 
     def draw(self, strokes):
@@ -209,7 +200,7 @@ class Visitor:
 
     def wait_for(self, key, text):
         """Wait until a part of the page says just this."""
-        until(lambda: self.text(key) == text, lambda: f"{key} says {self.text(key)!r}, not {text!r}")
+        until(lambda: self.text(key) == text, otherwise=lambda: f"{key} says {self.text(key)!r}, not {text!r}")
 
     def label(self, digit):
         """Press the button of this digit, and wait for the empty canvas."""
@@ -237,4 +228,4 @@ class Visitor:
                 CANVAS,
             )
 
-        self.key = until(lambda: (found := key()) != self.key and found, "there is no new canvas")
+        self.key = until(lambda: (found := key()) != self.key and found, otherwise=lambda: "there is no new canvas")
