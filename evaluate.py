@@ -174,13 +174,17 @@ def of_others(not_a_digit: np.ndarray, of_digits: np.ndarray, times: int) -> dic
     }
 
 
-def of_pairs(model: DigitNet, images: np.ndarray, labels: np.ndarray, n: int = PAIRS) -> dict[str, Any]:
+def of_pairs(model: DigitNet, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Of two images side by side: how often several digits are seen (%), and how often the right ones (%)."""
     rng = np.random.default_rng(0)
-    chosen = rng.integers(len(images), size=(n, 2))
+    chosen = rng.integers(len(images), size=(PAIRS, 2))
     seen = [parts_of(model, numbers(images[pair], rng)) for pair in chosen]
     right = [tuple(labels[pair].tolist()) == parts for pair, parts in zip(chosen, seen, strict=True)]
-    return {"n": n, "seen as several": 100 * np.mean([len(p) > 1 for p in seen]), "read right": 100 * np.mean(right)}
+    return {
+        "n": PAIRS,
+        "seen as several": 100 * np.mean([len(p) > 1 for p in seen]),
+        "read right": 100 * np.mean(right),
+    }
 
 
 def seen_as_several(model: DigitNet, canvases: list[np.ndarray]) -> np.ndarray:
@@ -191,8 +195,8 @@ def seen_as_several(model: DigitNet, canvases: list[np.ndarray]) -> np.ndarray:
 def parts_of(model: DigitNet, canvas: np.ndarray) -> tuple[int, ...]:
     """The digits seen in (h, w) uint8, where there are several side by side."""
     parts = side_by_side_gray(canvas)
-    whole = preprocess_gray(canvas)
-    return predict(model, whole, parts).parts if parts and whole is not None else ()
+    whole = preprocess_gray(canvas) if parts else None  # as a rule there is one part
+    return () if whole is None else predict(model, whole, parts).parts
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:

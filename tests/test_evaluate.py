@@ -1,7 +1,6 @@
 """Evaluation: the numbers are those of the textbooks, and its drawings are what a browser draws."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -73,15 +72,27 @@ def files(tmp_path_factory):
     return folder
 
 
-def command(files, *more):
-    arguments = ["--data", files, files / "drawings.jsonl", *more]
-    return subprocess.run(
-        [sys.executable, ROOT / "evaluate.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+@pytest.fixture
+def few(monkeypatch):
+    """Of what no file holds, a few are enough."""
+    monkeypatch.setattr(evaluate, "doodles", lambda rng: doodles(rng, 20))
+    monkeypatch.setattr(evaluate, "PAIRS", 20)
 
 
-def test_the_command_prints_a_table_and_a_contact_sheet(files, tmp_path):
-    table = command(files, "--errors", tmp_path / "errors.png").stdout
+@pytest.fixture
+def command(few, files, monkeypatch, capsys):
+    """Runs evaluate.py with these arguments and returns what it prints."""
+
+    def run(*more):
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, ["--data", files, files / "drawings.jsonl", *more])])
+        evaluate.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_command_prints_a_table_and_a_contact_sheet(command, tmp_path):
+    table = command("--errors", tmp_path / "errors.png")
     for word in (
         "MNIST test",
         "hand",
@@ -98,8 +109,8 @@ def test_the_command_prints_a_table_and_a_contact_sheet(files, tmp_path):
         assert sheet.width > 100
 
 
-def test_the_command_prints_json_for_programs(files):
-    figures = json.loads(command(files, "--json").stdout)
+def test_the_command_prints_json_for_programs(command):
+    figures = json.loads(command("--json"))
     hand = figures["digits"]["hand"]
     assert hand["n"] == 40 and hand["accuracy"] > 90 and len(hand["errors by class"]) == 10
     assert hand["interval"][0] < hand["accuracy"] < hand["interval"][1] or hand["accuracy"] == 100
@@ -117,6 +128,7 @@ def evaluate_rows(files, tmp_path, *of_each_file: list[dict]) -> dict:
 SEVEN, ZIGZAG = [[[0, 0], [5, 0], [2, 9]]], [[[0, 0], [9, 2], [0, 4], [9, 6], [0, 8]]]
 
 
+@pytest.mark.usefixtures("few")
 def test_a_set_may_hold_digits_and_others_and_be_spread_over_files(files, tmp_path):
     seven, zigzag = ({"set": "mine", "label": label, "strokes": s} for label, s in ((7, SEVEN), ("zigzag", ZIGZAG)))
     figures = evaluate_rows(files, tmp_path, [seven, zigzag], [seven])
@@ -126,6 +138,7 @@ def test_a_set_may_hold_digits_and_others_and_be_spread_over_files(files, tmp_pa
     assert evaluate.table(figures).count("mine") == 3
 
 
+@pytest.mark.usefixtures("few")
 def test_what_is_no_digit_is_held_against_mnist_where_no_digit_was_drawn(files, tmp_path):
     figures = evaluate_rows(files, tmp_path, [{"set": "mine", "label": "zigzag", "strokes": ZIGZAG}])
     assert list(figures["digits"]) == ["MNIST test"]

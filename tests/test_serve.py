@@ -239,6 +239,7 @@ def news_of(app, path="/news"):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_download_that_nobody_reads_does_not_hold_up_the_end_of_the_process(db, save, folder, number):
     """Nor does the embedded server outlive its app, whatever ends that: a closed terminal is SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, the app would rightly not hear it
     (folder / "pgdata").mkdir()
     app = App(folder / "log", POSTGRES_HOST="", PGDATA_DIR=str(folder / "pgdata"))
     app.wait_until_up()
