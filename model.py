@@ -6,14 +6,16 @@ so that a half is the point at which a drawing is turned away. `train.py` fits t
 the weights: a confidence, and a half, mean the same for every model.
 """
 
+import base64
 import functools
 import gc
 import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,11 +79,16 @@ class Prediction:
     probabilities: tuple[float, ...]  # of the ten digits, if it is one; they sum to 1
     not_a_digit: float  # 0..1; above a half the page turns the drawing away
     parts: tuple[int, ...] = ()  # the digits seen, left to right, where several are drawn side by side
+    model_version: str = ""  # of the network that says this
 
     @property
     def is_digit(self) -> bool:
         """Whether the page takes it for a digit; at a half it does."""
         return self.not_a_digit <= NO_DIGIT_ABOVE
+
+    def as_json(self, picture: bytes) -> dict[str, Any]:
+        """What is said of a drawing by `POST /answer` and to the page. picture: the 28×28 that was read, as PNG."""
+        return asdict(self) | {"picture": base64.b64encode(picture).decode()}
 
 
 def load_model(path: str | Path = "model.pth") -> DigitNet:
@@ -151,9 +158,8 @@ def predict(model: DigitNet, x: torch.Tensor, parts: Sequence[torch.Tensor] = ()
         for p, d, none in zip(of_parts, digits[1:], none_of_parts, strict=True)
     )
     digit = digits[0]
-    return Prediction(
-        digit, probabilities[digit], tuple(probabilities), not_a_digit, tuple(digits[1:]) if several else ()
-    )
+    seen = tuple(digits[1:]) if several else ()
+    return Prediction(digit, probabilities[digit], tuple(probabilities), not_a_digit, seen, model.version)
 
 
 @functools.cache

@@ -4,7 +4,8 @@
 
 Two ways lead from a browser to the server. Streamlit's widgets carry what people do, one message after the other, each
 of which reruns a part of the page. What programs fetch (is there news? all rows as a file) has nothing to do with a
-page: it comes by plain HTTP routes, without a session, and never stands in the way of a stroke.
+page: it comes by plain HTTP routes, without a session, and never stands in the way of a stroke. So does the answer that
+a page asks for while the pen is down.
 
 What must hold: a route answers while the database is away, and says so. A file that breaks off half-way does not look
 like a whole one: its transfer breaks off, too. Slow readers hold no transaction, no memory, and not up the end of the
@@ -23,11 +24,14 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import streamlit as st
 import uvicorn
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -35,10 +39,23 @@ from streamlit.watcher.polling_path_watcher import PollingPathWatcher
 
 import db
 import store
-from model import ModelError, served_model
+from model import ModelError, predict, served_model
+from utils import (
+    MAX_PNG_BYTES,
+    DrawingError,
+    decode_drawing,
+    encode_png,
+    preprocess_gray,
+    side_by_side_gray,
+    to_gray,
+    to_pixels,
+)
 
 log = logging.getLogger(__name__)
 
+MODEL = Path(__file__).parent / "model.pth"
+ANSWER_SHARE = 0.3  # of a core that `POST /answer` may take from those whose stroke ended
+ANSWER_BURST = 0.3  # seconds of processor time that it may have saved up
 NEWS_SECONDS = 1.0  # that an answer of `GET /news` may be old, whoever asks
 NEWS_WAIT = 1.0  # seconds that a question waits for a silent database
 DOWNLOADS = 2  # at once in this process: each takes processor time from those who draw
@@ -161,6 +178,96 @@ def csv_lines(rows: list[db.ExportRow]) -> bytes:
     return text.getvalue().encode()
 
 
+# --- POST /answer -----------------------------------------------------------------------------------------------------
+
+
+class Answers:
+    """What the network says of a PNG, as JSON. Nothing is kept, and nothing waits: what is too much gets 503 at once.
+
+    One is answered at a time, and together they may take `share` of a core: so much processor time is given each
+    second, saved up to `burst` seconds of it, and taken by each answer (a token bucket).
+    """
+
+    def __init__(self, share: float, burst: float) -> None:
+        self._share, self._burst = share, burst
+        self._left, self._at = burst, time.monotonic()
+        self._answering = False
+
+    async def post(self, request: Request) -> Response:
+        try:
+            check_answerable(request.headers)
+            self._check_share()
+            png = await body(request, MAX_PNG_BYTES)
+            self._check_share()
+            self._answering = True
+            try:
+                return await run_in_threadpool(self._answer, png)
+            finally:
+                self._answering = False
+        except HTTPException as error:
+            return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+
+    def _check_share(self) -> None:
+        now = time.monotonic()
+        self._left, self._at = min(self._burst, self._left + self._share * (now - self._at)), now
+        if self._answering or self._left <= 0:
+            raise HTTPException(503, "Too many are asking at this moment. Please ask again.", {"Retry-After": "1"})
+
+    def _answer(self, png: bytes) -> Response:
+        began = time.thread_time()
+        try:
+            gray = to_gray(decode_drawing(png))
+            if (picture := preprocess_gray(gray)) is None:
+                raise HTTPException(422, "There is no ink on the drawing: light on dark is read.")
+            prediction = predict(served_model(MODEL), picture, side_by_side_gray(gray))
+            return JSONResponse(
+                prediction.as_json(encode_png(to_pixels(picture))), headers={"Cache-Control": "no-store"}
+            )
+        except DrawingError as error:
+            raise HTTPException(400, str(error)) from error
+        except ModelError as error:
+            raise HTTPException(503, str(error).replace(f"{MODEL.parent}/", "")) from error
+        finally:
+            self._left -= time.thread_time() - began
+
+
+def check_answerable(headers: Headers) -> None:
+    """Raises HTTPException for what must not be answered, by its headers alone."""
+    if (origin := headers.get("origin")) and not same_host(origin, headers.get("host", "")):  # programs send no origin
+        raise HTTPException(403, "A page of another site asks: only this one's own may.")
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "image/png":
+        raise HTTPException(415, "A drawing is sent as its PNG, with the header Content-Type: image/png.")
+
+
+def same_host(origin: str, host: str) -> bool:
+    """Whether host and port of an `Origin` are those of a `Host`; neither is to be trusted to be any."""
+    try:
+        page, here = urlsplit(origin), urlsplit(f"//{host}")
+        default = {"http": 80, "https": 443}.get(page.scheme)
+        return (page.hostname, page.port or default) == (here.hostname, here.port or default)
+    except ValueError:
+        return False
+
+
+async def body(request: Request, most: int) -> bytes:
+    """The body of a request. Raises HTTPException if it is larger than `most` bytes, once that is known."""
+    too_large = HTTPException(413, f"A drawing is a PNG of at most {most:,} bytes.")
+    if int(request.headers.get("content-length", 0)) > most:  # a number: the server has looked
+        raise too_large
+    chunks = bytearray()
+    try:
+        async for chunk in request.stream():
+            chunks += chunk
+            if len(chunks) > most:
+                raise too_large
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The drawing broke off.") from error
+    return bytes(chunks)
+
+
+answers = Answers(ANSWER_SHARE, ANSWER_BURST)
+
+
 # --- start and end ----------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +278,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     PollingPathWatcher._check_if_path_changed = lambda watcher: None  # type: ignore[assignment, method-assign]
     store.start(db)
     with contextlib.suppress(ModelError):  # the page says it
-        await run_in_threadpool(served_model, Path(__file__).parent / "model.pth")
+        await run_in_threadpool(served_model, MODEL)
     try:
         yield
     finally:
@@ -193,7 +300,11 @@ def routes() -> list[Route]:
     predictions_csv = Download(
         "predictions.csv", "text/csv; charset=utf-8", (",".join(COLUMNS) + "\n").encode(), csv_lines
     )
-    return [Route(f"{base}/news", get_news), Route(f"{base}/predictions.csv", predictions_csv, methods=["GET"])]
+    return [
+        Route(f"{base}/answer", answers.post, methods=["POST"]),
+        Route(f"{base}/news", get_news),
+        Route(f"{base}/predictions.csv", predictions_csv, methods=["GET"]),
+    ]
 
 
 app = st.App(Path(__file__).parent / "app.py", routes=routes(), lifespan=lifespan)

@@ -10,7 +10,9 @@ app's, else with 2 after an error of its own.
 
 import argparse
 import contextlib
+import http.client
 import io
+import json
 import logging
 import math
 import os
@@ -373,6 +375,25 @@ def send(visitor, chance, outcomes):
     return False
 
 
+def question(address, chance, outcomes):
+    """Post one hostile drawing to the route of programs: it gets an answer, or a refusal that is a sentence."""
+    body = payload(chance)
+    if not isinstance(body, bytes):
+        body = repr(body).encode()
+    headers = {"Content-Type": chance.choice(["image/png"] * 8 + ["image/gif", "", "image/png; a=b", "\t" * 99])}
+    if chance.random() < 0.1:
+        headers["Origin"] = chance.choice(["null", f"http://{address}", "http://[", "x" * 999, "https://a:b@c:d"])
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        connection.request("POST", "/answer", body, headers)
+        answer = connection.getresponse()
+        said = answer.read().decode()
+    if answer.status == 200:
+        assert len(json.loads(said)["probabilities"]) == 10, said
+    else:
+        assert answer.status in (400, 403, 413, 415, 422, 503) and said.endswith(".\n"), f"{answer.status}: {said}"
+    count(outcomes, f"questions answered with {answer.status}")
+
+
 def live_decently(visitor, chance, digit):
     """Draw, label and wait until that is saved, as anybody does. Raises AssertionError where it cannot be done."""
     for part in ("canvas", "true_label", "notice"):
@@ -428,6 +449,9 @@ def run_messages(chance, number, folder):
         process = psutil.Process(app.process.pid)
         for i in range(10):
             shown += attack(app.address, chance, number // 10, outcomes)
+            for _ in range(number // 10):
+                with blame(outcomes, FAULT):
+                    question(app.address, chance, outcomes)
             with blame(outcomes, FAULT):
                 assert app.process.poll() is None, "the app ended"
                 decent = decent or Visitor(app.address)

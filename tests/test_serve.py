@@ -19,12 +19,16 @@ import pytest
 import uvicorn
 from browser import Visitor
 from chaos import App, server_processes
+from helpers import ONE, SEVEN, png
+from PIL import Image
 from playwright.sync_api import expect
 from starlette.applications import Starlette
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
 import serve
+from model import load_model, predict
 from store import postgres
+from utils import decode_drawing, preprocess, to_pixels
 
 
 @pytest.fixture
@@ -81,6 +85,130 @@ def check_download(csv, db):
         times = pd.to_datetime(frame[name], format="ISO8601", utc=True).astype(table[name].dtype)
         assert times.equals(table[name])
     assert np.allclose(frame[[f"p{i}" for i in range(10)]], table["probabilities"].tolist())
+
+
+# --- the answer ------------------------------------------------------------------------------------------------------
+
+
+def ask(address, png, path="/answer", **headers):
+    """(status, Retry-After, JSON or text) of what `POST /answer` says of this PNG. headers: content_type="…"."""
+    headers = {"content-type": "image/png"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        connection.request("POST", path, png, headers)
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        return answer.status, answer.headers["Retry-After"], json.loads(said) if answer.status == 200 else said
+
+
+def test_the_answer_is_what_the_network_says_of_the_drawing_and_keeps_nothing(address, db):
+    status, _, answer = ask(address, png(SEVEN))
+    rgba = decode_drawing(png(SEVEN))
+    model, picture = load_model(serve.MODEL), preprocess(rgba)
+    prediction = predict(model, picture)
+    assert status == 200
+    assert list(answer) == [
+        *("digit", "confidence", "probabilities", "not_a_digit", "parts", "model_version", "picture")
+    ]
+    assert (answer["digit"], answer["parts"], answer["model_version"]) == (7, [], model.version)
+    assert answer["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
+    assert answer["confidence"] == max(answer["probabilities"])
+    assert answer["not_a_digit"] == pytest.approx(prediction.not_a_digit, abs=1e-6)
+    with Image.open(io.BytesIO(base64.b64decode(answer["picture"]))) as seen:
+        assert np.array_equal(np.asarray(seen), to_pixels(picture))
+    assert ask(address, png(ONE, [(200, 60), (260, 60), (220, 220)]))[2]["parts"] == [1, 7]
+    assert len(db.fetch_predictions()) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "word"),
+    [
+        (png(SEVEN), {"content_type": "image/jpeg"}, 415, "Content-Type: image/png"),
+        (png(SEVEN), {"content_type": "multipart/form-data; boundary=x"}, 415, "Content-Type: image/png"),
+        (png(SEVEN), {"origin": "https://elsewhere.example"}, 403, "another site"),
+        (png(SEVEN), {"origin": "null"}, 403, "another site"),
+        (png(), {}, 422, "no ink"),
+        (b"", {}, 400, "not a readable PNG"),
+        (b"seven", {}, 400, "not a readable PNG"),
+        (png(SEVEN)[:400], {}, 400, "not a readable PNG"),
+        (png(SEVEN, size=1121), {}, 400, "1121×1121 pixels"),
+        (bytes(1_000_001), {}, 413, "at most 1,000,000 bytes"),
+    ],
+)
+def test_what_is_no_drawing_is_refused_with_a_sentence(address, body, headers, status, word):
+    code, _, text = ask(address, body, **headers)
+    assert code == status and word in text and text.endswith(".\n") and text.count("\n") == 1
+
+
+def test_only_a_post_is_answered(address):
+    assert refused(address, "/answer")[0] == 405
+
+
+@pytest.mark.parametrize("origin", ["http://{}", "HTTP://{}"])
+def test_a_page_of_this_very_server_is_answered(address, origin):
+    assert ask(address, png(SEVEN), origin=origin.format(address))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        ("https://digits.example", "digits.example", 200),
+        ("https://digits.example", "digits.example:443", 200),
+        ("https://digits.example", "digits.example:8501", 403),
+        ("http://digits.example:8501", "digits.example", 403),
+        ("https://digits.example.evil.example", "digits.example", 403),
+        ("https://[::1]", "[::1]", 200),
+        ("https://digits.example:x", "digits.example", 403),
+    ],
+)
+def test_host_and_port_of_the_origin_must_be_those_that_were_asked(address, origin, host, status):
+    assert ask(address, png(SEVEN), origin=origin, host=host)[0] == status
+
+
+def test_another_sites_page_is_refused_and_a_large_drawing_before_the_body_is_read(address):
+    host, port = address.split(":")
+    for head in ("Origin: https://elsewhere.example\r\nContent-Length: 1000", "Content-Length: 1000001"):
+        with socket.create_connection((host, int(port)), timeout=60) as asker:
+            asker.sendall(
+                f"POST /answer HTTP/1.1\r\nHost: {address}\r\nContent-Type: image/png\r\n{head}\r\n\r\n".encode()
+            )
+            assert asker.recv(1_000).startswith((b"HTTP/1.1 403", b"HTTP/1.1 413"))
+
+
+def test_a_drawing_without_a_stated_length_is_read_no_further_than_it_may_go(address):
+    host, port = address.split(":")
+    head = f"POST /answer HTTP/1.1\r\nHost: {address}\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as asker:
+        asker.sendall(head.encode() + 16 * chunk)
+        assert asker.recv(1_000).startswith(b"HTTP/1.1 413")
+
+
+def test_what_is_more_than_its_share_of_a_core_is_refused_at_once(address, monkeypatch):
+    monkeypatch.setattr(serve.answers, "_share", 0.0)
+    monkeypatch.setattr(serve.answers, "_left", 1e-9)
+    assert ask(address, png(SEVEN))[0] == 200
+    assert ask(address, png(SEVEN)) == (503, "1", "Too many are asking at this moment. Please ask again.\n")
+    monkeypatch.setattr(serve.answers, "_share", 1000.0)
+    assert ask(address, png(SEVEN))[0] == 200
+
+
+def test_one_drawing_is_answered_at_a_time_and_none_waits(address, monkeypatch):
+    go, predicting, predict = threading.Event(), threading.Event(), serve.predict
+
+    def wait_for_it(*arguments):
+        predicting.set()
+        assert go.wait(60)
+        return predict(*arguments)
+
+    monkeypatch.setattr(serve, "predict", wait_for_it)
+    first = []
+    thread = threading.Thread(target=lambda: first.append(ask(address, png(SEVEN))[0]))
+    thread.start()
+    assert predicting.wait(60)
+    assert ask(address, png(SEVEN))[0] == 503
+    go.set()
+    thread.join()
+    assert first == [200]
 
 
 # --- the download ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import time
 import pytest
 from browser import Visitor, placed
 from deployment import PASSWORD, Deployment
+from helpers import png
 from playwright.sync_api import expect
 from test_schema import EARLY, FILL
 
@@ -208,7 +209,7 @@ def test_programs_get_all_rows_and_the_same_news_from_every_process(tls, chromiu
     wait_for(lambda: len({news(process) for process in processes}) == 1)  # an answer may be a second old
     assert news(processes[0]) != "away"
     log = tls.compose("logs", "caddy")
-    assert '"uri":"/predictions.csv"' in log and '"uri":"/news"' not in log
+    assert '"uri":"/predictions.csv"' in log and '"uri":"/news"' not in log and '"uri":"/answer"' not in log
 
 
 def test_caddy_closes_what_visitors_have_no_business_with(tls, chromium):
@@ -216,6 +217,11 @@ def test_caddy_closes_what_visitors_have_no_business_with(tls, chromium):
     assert page.request.get("https://localhost/_stcore/metrics").status == 404
     assert page.request.put("https://localhost/_stcore/upload_file/a/b", data=b"x" * 2_000_000).status == 405
     assert page.request.post("https://localhost/news").status == 405
+    assert page.request.post("https://localhost/answer/", data=b"x").status == 405
+    asked = {"data": png(SEVEN[0]), "headers": {"Content-Type": "image/png"}}
+    assert page.request.post("https://localhost/answer", **asked).json()["digit"] == 7
+    asked["headers"]["Origin"] = "https://evil.example"
+    assert page.request.post("https://localhost/answer", **asked).status == 403
     for origin in ("https://evil.example", "http://localhost", "https://localhost.evil.example"):
         foreign = {"Origin": origin, "Connection": "Upgrade", "Upgrade": "websocket"}
         assert page.request.get("https://localhost/_stcore/stream", headers=foreign).status == 403
