@@ -7,7 +7,6 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from page.answer import share
 from page.drawing import rerun
 from page.news import time_zone
 from page.visitor import HISTORY, INSIGHTS, Visitor
@@ -150,7 +149,9 @@ def show_reliability(answers: pd.DataFrame) -> None:
         f"Reliability by mean confidence: {words}.",
         height=360,
     )
-    st.caption(f"On the dashed line, confidence is honest. Mean distance to it: {share(gap, 2)}. Bars: 95 % intervals.")
+    st.caption(
+        f"On the dashed line, confidence is honest. Mean distance to it: {100 * gap:.2f} %. Bars: 95 % intervals."
+    )
 
 
 def show_time(times: pd.DataFrame, labelled: int) -> None:

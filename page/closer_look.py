@@ -1,5 +1,6 @@
 """A closer look: one drawing large, what the network saw and said of it, and its label."""
 
+import base64
 from functools import partial
 from zoneinfo import ZoneInfo
 
@@ -7,7 +8,7 @@ import streamlit as st
 
 import db
 from model import Prediction
-from page.answer import bars, figure, percent
+from page.answer import show_bars
 from page.drawing import rerun
 from page.news import time_zone
 from page.visitor import DRAWING, LOOK, SAVE_WAIT, Visitor
@@ -43,8 +44,8 @@ def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, o
     figures = pictures(row.drawing, f"Drawing number {drawing_id[:8]}")
     # A dialog lies outside of the page's theme, which our style sheet goes by.
     theme = st.context.theme.type or "light"
-    figures = f'<div class="pictures">{figures}</div>{bars(prediction)}'
-    st.html(f'<div class="look" style="color-scheme:{theme}">{figures}</div>')
+    st.html(f'<div class="look pictures" style="color-scheme:{theme}">{figures}</div>')
+    show_bars(prediction, theme, f"bars-{key}")
     if drawing_id in visitor.tickets:
         st.pills(
             "Which digit did you draw?",
@@ -69,6 +70,11 @@ def summary(prediction: Prediction, label: int | None) -> str:
         return f"{read}, not labelled."
     right = prediction.is_digit and label == prediction.digit
     return f"{read}, labelled **{label}**: {'right' if right else 'wrong'}."
+
+
+def percent(p: float) -> str:
+    """0..1 → text that never rounds to a certainty that nobody has, as static/answer.js writes it."""
+    return "> 99.9 %" if p > 0.999 else "< 0.1 %" if p < 0.001 else f"{100 * p:.1f} %"
 
 
 def relabel(visitor: Visitor, drawing_id: str, key: str, outbox: Outbox) -> None:
@@ -97,3 +103,9 @@ def pictures(png: bytes, alternative: str) -> str:
         png = encode_png(to_pixels(seen))
         figures += figure(png, "what the network saw", "The 28 by 28 pixels that the network saw")
     return figures
+
+
+def figure(png: bytes, caption: str, alternative: str) -> str:
+    """alternative: what the picture shows, for those who cannot see it."""
+    url = "data:image/png;base64," + base64.b64encode(png).decode()
+    return f'<figure><img src="{url}" alt="{alternative}"><figcaption>{caption}</figcaption></figure>'

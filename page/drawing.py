@@ -17,7 +17,7 @@ import db
 from model import DigitNet, predict
 from page import answer
 from page.canvas import canvas_url, decode, show_canvas
-from page.scripts import run_script
+from page.scripts import route, run_script
 from page.visitor import DRAWING, SAVE_WAIT, Drawing, Reading, Visitor
 from store.outbox import Outbox
 from utils import DrawingError, encode_png, preprocess_gray, side_by_side_gray, to_gray, to_pixels
@@ -45,10 +45,12 @@ def show_drawing(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
                 show_canvas(canvas_key(drawing))
             with st.container(key="clear"):
                 st.button("Clear", on_click=end, disabled=not drawing.reading)
+            with st.container(key="undo"):
+                st.button("Undo", disabled=not drawing.reading)  # static/canvas.js takes the stroke away
             right = st.container(key="right")
         with right:
-            answer.show_answer(drawing.reading, drawing.refusal)
-            keep_drawing(visitor, model, outbox)  # the answer is on its way
+            answer.show_answer(drawing)
+            keep_drawing(visitor, outbox)  # the answer is on its way
             show_labels(drawing, end)
     with right:
         show_notice(visitor, outbox)  # which may wait
@@ -94,14 +96,15 @@ def read_canvas(visitor: Visitor, model: DigitNet) -> None:
         if drawing.reading:
             visitor.drawing = Drawing()
         return
-    reading = Reading(url, gray, to_pixels(picture), predict(model, picture, side_by_side_gray(gray)))
+    prediction = predict(model, picture, side_by_side_gray(gray))
+    reading = Reading(url, gray, prediction, prediction.as_json(encode_png(to_pixels(picture))))
     if drawing.started_at is None:
         visitor.told |= visitor.shown  # what was said once is not said of this drawing, too
     started_at = drawing.started_at or datetime.now(UTC)
     visitor.drawing = replace(drawing, reading=reading, started_at=started_at, refusal="", last_label=None)
 
 
-def keep_drawing(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
+def keep_drawing(visitor: Visitor, outbox: Outbox) -> None:
     """Hand the drawing to the outbox, once for each stroke."""
     drawing = visitor.drawing
     if drawing.reading is None or drawing.started_at is None or drawing.reading is drawing.kept:
@@ -119,7 +122,7 @@ def keep_drawing(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
         not_a_digit=prediction.not_a_digit,
         drawing=png,
         thumbnail_png=db.thumbnail(drawing.reading.gray),
-        model_version=model.version,
+        model_version=prediction.model_version,
     )
     before = visitor.tickets.get(drawing.id, {}).get("prediction")
     new = before is None or before.state == "lost"
@@ -135,7 +138,7 @@ def end_drawing(
     drawing_id: of the drawing that the pressed button was shown for; a press that comes after its end changes nothing.
     """
     read_canvas(visitor, model)  # a stroke that arrived together with the press belongs to this drawing
-    keep_drawing(visitor, model, outbox)
+    keep_drawing(visitor, outbox)
     drawing = visitor.drawing
     if digit is None or drawing.reading and drawing_id in (None, drawing.id):
         kept = drawing.reading is drawing.kept
@@ -193,6 +196,7 @@ def show_unseen(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
     end = partial(end_drawing, visitor, model, outbox)
     with st.container(key="shortcuts"):
         run_script("canvas", {"session": visitor.id}, on_restarted_change=partial(say_restarted, visitor))
+        run_script("live", {"url": route("answer")})
         for digit in range(10):
             st.button(f"Label {digit}", shortcut=str(digit), on_click=end, args=(digit,))
         st.button("Start a new drawing", shortcut="Backspace", on_click=end)

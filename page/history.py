@@ -9,7 +9,6 @@ from functools import partial
 import pyarrow as pa
 import streamlit as st
 
-from page.answer import share
 from page.closer_look import closer_look
 from page.drawing import rerun
 from page.filters import filtered, search
@@ -47,7 +46,7 @@ def show_history(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
         elif not snapshot.problem:
             st.caption("Reading …")
         return
-    accuracy = f" · {share(right / labelled)} of them read right" if labelled else ""
+    accuracy = f" · {100 * right / labelled:.1f} % of them read right" if labelled else ""
     reading = "" if view.complete else " · reading older ones …"
     st.caption(f"{rows:,} drawing{'s' * (rows != 1)} · {labelled:,} labelled{accuracy}{reading}")
     show_table(visitor, show_filters(visitor, view))

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from page.answer import share
 from page.charts import show_confusion, show_reliability, show_time
 from page.news import begin
 from page.visitor import INSIGHTS, Visitor
@@ -37,10 +36,10 @@ def show_numbers(total: int, labelled: int, right: int) -> None:
     with st.container(horizontal=True, gap="medium"):
         st.metric("Drawings", f"{total:,}", width="content")
         st.metric("Labelled", f"{labelled:,}", width="content")
-        st.metric("Read right", share(right / labelled) if labelled else "–", width="content")
+        st.metric("Read right", f"{100 * right / labelled:.1f} %" if labelled else "–", width="content")
     if labelled:
         low, high = wilson(right, labelled)
         st.caption(
             f"{right:,} of {labelled:,} labelled drawings were read right. With 95 % confidence the accuracy on such "
-            f"drawings is between {share(low)} and {share(high)} (Wilson interval)."
+            f"drawings is between {100 * low:.1f} % and {100 * high:.1f} % (Wilson interval)."
         )

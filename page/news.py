@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from page.drawing import rerun
-from page.scripts import run_script
+from page.scripts import route, run_script
 from page.visitor import Visitor
 from store.reader import Reader
 
@@ -40,12 +40,6 @@ def begin(visitor: Visitor, section: str, reader: Reader[V], max_age: float, sec
     # Something in either case: what lies below would begin anew in another place.
     st.info(reader.problem, icon=":material/cloud_off:") if reader.problem and not opening else st.empty()
     return None if opening else reader.view
-
-
-def route(name: str) -> str:
-    """The address of a route of serve.py, on this page's own host."""
-    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-    return f"/{base}/{name}" if base else f"/{name}"
 
 
 def time_zone() -> str:

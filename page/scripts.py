@@ -1,4 +1,4 @@
-"""The scripts of page/static/, as components that take no room on the page."""
+"""The scripts of page/static/, as components: those that show something, and those that take no room on the page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,11 @@ STATIC = Path(__file__).parent / "static"
 
 
 @st.cache_resource(show_spinner=False)
-def _component(script: str) -> Callable[..., Any]:
-    return st.components.v2.component(script, js=(STATIC / f"{script}.js").read_text())
+def component(script: str, html: str = "") -> Callable[..., Any]:
+    """static/{script}.js as a component; html: the name of the file there that it fills. Its styles are the page's."""
+    name, body = html or script, (STATIC / f"{html}.html").read_text() if html else None
+    js = (STATIC / f"{script}.js").read_text()
+    return st.components.v2.component(name, html=body, js=js, isolate_styles=False)
 
 
 def run_script(script: str, data: dict[str, Any], key: str | None = None, **callbacks: Callable[[], None]) -> None:
@@ -19,4 +22,10 @@ def run_script(script: str, data: dict[str, Any], key: str | None = None, **call
 
     callbacks: on_…_change for each trigger that it may set.
     """
-    _component(script)(key=key or f"{script}_script", data=data, height=1, **callbacks)
+    component(script)(key=key or f"{script}_script", data=data, height=1, **callbacks)
+
+
+def route(name: str) -> str:
+    """The address of a route of serve.py, on this page's own host."""
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{base}/{name}" if base else f"/{name}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,8 +52,8 @@ class Reading:
 
     url: str  # the PNG as the browser sent it
     gray: np.ndarray  # (h, w) uint8
-    pixels: np.ndarray  # (28, 28) uint8, what the network saw
     prediction: Prediction
+    answer: dict[str, Any]  # the same as `POST /answer` says it, with the picture that the network saw
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,7 +216,10 @@ class Visitor:
         """The digit on the page, once that answers what the canvas sent last: each stroke is answered by itself."""
         sent = preprocess(decode_drawing(self.sent[-1]))[0, 0].numpy()
         expected = (sent * 255).astype(np.uint8)  # the page shows what the network saw after the digit
-        self._until(lambda: np.array_equal(self._seen(), expected), "the last stroke was not answered")
+        answered = self.page.locator(".answer[aria-busy=false]")  # by what stays, not while the pen was down
+        self._until(
+            lambda: answered.count() and np.array_equal(self._seen(), expected), "the last stroke was not answered"
+        )
         expect(self.at("answer_digit")).to_have_text(re.compile("^[0-9]$"))
         return int(self.at("answer_digit").inner_text())
 

@@ -1,6 +1,7 @@
 """What several test files need: waiting, and drawings to send or to save."""
 
 import io
+import json
 import threading
 import time
 from datetime import UTC, datetime
@@ -29,6 +30,17 @@ def all_at_once(function, arguments):
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def given(elements, name="answer"):
+    """What the page gives to the component of this name: its data, or {}. elements: Streamlit's, on the page."""
+    return next((json.loads(e.bidi_component.json) for e in elements if e.bidi_component.component_name == name), {})
+
+
+def digit_in(data):
+    """The digit that is shown for this data, or None."""
+    answer = data.get("answer")
+    return answer["digit"] if answer and answer["not_a_digit"] <= 0.5 else None
 
 
 def png(*strokes, size=280, mode="RGBA"):

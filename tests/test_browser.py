@@ -307,7 +307,7 @@ def test_an_empty_canvas_has_no_answer_and_writes_no_row(visit, db):
     for key in ("3", "y", "Backspace"):
         visitor.page.keyboard.press(key)
     visitor.begin()  # Backspace clears even what the app does not know of yet
-    for part in ("true_label", "correct", "clear"):
+    for part in ("true_label", "correct", "clear", "undo"):
         for button in visitor.at(part).get_by_role("button").all():
             expect(button).to_be_disabled()
     visitor.draw(placed(DIGITS[2]))
@@ -505,7 +505,7 @@ def test_on_a_phone_canvas_answer_all_label_buttons_and_the_notice_are_on_the_sc
     saved(visitor)
     labels = visitor.at("true_label").get_by_role("button").all()
     assert len(labels) == 10
-    buttons = [*labels, *(visitor.at(part).get_by_role("button") for part in ("clear", "correct"))]
+    buttons = [*labels, *(visitor.at(part).get_by_role("button") for part in ("clear", "undo", "correct"))]
     for part in [visitor.at("canvas"), visitor.at("answer_digit"), visitor.at("notice"), *buttons]:
         box = part.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width
@@ -518,7 +518,7 @@ def test_nothing_jumps_between_empty_answered_doubtful_and_labelled(visit, width
     visitor = visit(viewport={"width": width, "height": 900})
 
     def places():
-        keys = ("canvas", "answer", "true_label", "correct", "clear", "notice", "history")
+        keys = ("canvas", "answer", "true_label", "correct", "clear", "undo", "notice", "history")
         boxes = {key: visitor.at(key).first.bounding_box() for key in keys}
         return {key: (box["x"], box["y"]) for key, box in boxes.items()}
 
@@ -556,12 +556,13 @@ def test_every_text_can_be_read_on_what_is_behind_it(visit, scheme):
 def test_a_screen_reader_finds_the_canvas_the_answer_and_every_button_and_the_focus_is_seen(visit):
     visitor = visit()
     # What changes in a region that was there before is told.
-    regions = {part: visitor.at(part).element_handle() for part in ("answer_confidence", "notice")}
+    parts = {"answer": visitor.at("answer").locator("[role=status]"), "notice": visitor.at("notice")}
+    regions = {name: part.element_handle() for name, part in parts.items()}
     for digit in (7, 2):
         visitor.draw(placed(DIGITS[digit]))
         assert visitor.answer() == digit
         saved(visitor)
-        for region, told in ((regions["answer_confidence"], f"Read as {digit}: "), (regions["notice"], "Saved.")):
+        for region, told in ((regions["answer"], f"Read as {digit}: "), (regions["notice"], "Saved.")):
             assert region.evaluate("region => region.isConnected && region.role") == "status"
             assert told in region.text_content()
         if digit == 7:
@@ -571,7 +572,7 @@ def test_a_screen_reader_finds_the_canvas_the_answer_and_every_button_and_the_fo
     said = visitor.at("drawing").aria_snapshot()
     for part in ["Canvas: draw a digit here", "status:", 'img "What the network saw"', "Probability of each digit. 0"]:
         assert part in said
-    for name in ["Clear", "Correct", *"0123456789"]:
+    for name in ["Clear", "Undo", "Correct", *"0123456789"]:
         button = visitor.at("drawing").get_by_role("button", name=name, exact=True)
         expect(button).to_have_text(name)
         button.focus()

@@ -107,7 +107,7 @@ def test_the_history_opens_a_closer_look(visit, db):
     dialog = "return document.querySelector('[role=dialog]')?.textContent ?? ''"
     until(lambda: "labelled 7: right" in visitor.evaluate(dialog), otherwise=lambda: "no closer look opened")
     pictures = "return [...document.querySelectorAll('[role=dialog] img')].map((image) => image.naturalWidth)"
-    assert visitor.evaluate(pictures) == [280, 28]
+    until(lambda: visitor.evaluate(pictures) == [280, 28], otherwise=lambda: visitor.evaluate(pictures))
 
 
 def test_the_download_is_a_file_with_every_row(visit, browser, db):

@@ -7,7 +7,7 @@ import random
 import re
 import time
 
-from helpers import scribble
+from helpers import digit_in, given, scribble
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
@@ -91,7 +91,12 @@ class Visitor:
         return [self.elements[p] for p in sorted(self.elements) if any(p[: len(path)] == path for path in inside)]
 
     def text(self, key):
-        """The words in the container with this key."""
+        """The words in the container with this key; of the answer, whose words a browser makes, what says the same."""
+        if key.startswith("answer_"):
+            data = given(element for element, _ in self.inside("answer"))
+            digit = digit_in(data)
+            said = {"answer_digit": "" if digit is None else str(digit)}
+            return said.get(key, data.get("refusal") or str((data.get("answer") or {}).get("confidence", "")))
         words = (re.sub("<[^>]*>", " ", element.html.body) for element, _ in self.inside(key))
         return " ".join(" ".join(words).replace("&nbsp;", " ").split())
 

@@ -1,11 +1,14 @@
-// What the canvas component leaves out: strokes that are sent and ended in time, a canvas that closes when its drawing
-// ends, answers that are announced, and keys that reach what they are meant for.
+// What the canvas component leaves out: strokes that are sent and ended in time, an undo that can be seen, a canvas that
+// closes when its drawing ends, and keys that reach what they are meant for.
 //
-// data.session: the session on the server. Sets the trigger "restarted" when a new one took a drawing away.
+// data.session: the session on the server. Sets the trigger "restarted" when a new one took a drawing away. Makes the
+// pen known to other scripts: the event "pen" when it goes down and up, with the canvas and the number of the stroke, and
+// "sent" when the drawing is about to be sent.
 
 const CANVAS = "[class*=st-key-canvas-]";
+const UNDO = ".st-key-undo button";
 const ENDING = ".st-key-true_label button, [class*=st-key-correct-] button, .st-key-clear button";
-const STATUS = ".st-key-answer_confidence, .st-key-notice";
+const STATUS = ".st-key-notice";
 
 export default function ({ data, parentElement, setTriggerValue }) {
   parentElement.stop?.(); // Streamlit calls this again when it sends the component again
@@ -14,6 +17,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     for (const name of names) window.addEventListener(name, listener, { capture: true, signal: listeners.signal });
   };
   let drawing = null; // the canvas on which a stroke is under way
+  const tell = (name, detail) => window.dispatchEvent(new CustomEvent(name, { detail }));
+  const toolbar = (canvas, name) => canvas?.querySelector(`[aria-label^="${name}"]`)?.click();
+  window.strokes ??= 0; // that began on this page
 
   // The component lets go of the pen when another button of the mouse is released: what was drawn then would stay on
   // the canvas unread, and the next stroke wipe it out. It hears of no other button while a stroke is under way.
@@ -31,11 +37,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
     event.target.dispatchEvent(new TouchEvent("touchend", { bubbles: true, cancelable: true, changedTouches }));
   });
 
-  // The answer and the notice are made anew for every stroke, and a screen reader tells what changes inside of a region
-  // that was there before: their containers stay, so these are made such regions before the first stroke ends.
+  // The notice is made anew for every stroke, and a screen reader tells what changes inside of a region that was there
+  // before: its container stays, so this is made such a region before the first stroke ends.
   on(["mousedown", "touchstart"], (event) => {
-    if (event.button) return;
-    drawing = event.target.closest?.(CANVAS) ?? drawing;
+    const canvas = event.target.closest?.(CANVAS);
+    if (event.button || !canvas) return;
+    if (!drawing) window.strokes += 1;
+    drawing = canvas;
+    tell("pen", { canvas, stroke: window.strokes, down: true });
     for (const region of document.querySelectorAll(STATUS)) region.role = "status";
   });
 
@@ -44,7 +53,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
   // still sends by itself.
   on(["mouseup", "touchend"], (event) => {
     if (!drawing || event.touches?.length) return;
-    setTimeout((canvas) => canvas.querySelector('[aria-label^="Update the app"]')?.click(), 0, drawing); // once taken in
+    tell("pen", { canvas: drawing, stroke: window.strokes, down: false });
+    setTimeout((canvas) => {
+      tell("sent");
+      toolbar(canvas, "Update the app");
+    }, 0, drawing); // once the component has taken it in
     window.drawn = { session: data.session, canvas: drawing };
     drawing = null;
   });
@@ -60,12 +73,27 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (event.target.closest?.(ENDING)) end();
   });
 
+  // The toolbar takes the last stroke away, and sends what is left as it sends a stroke: Streamlit need not hear of it.
+  const undo = () => {
+    if (!drawing) toolbar(document.querySelector(`${CANVAS}:not(.ended)`), "Undo");
+  };
+  on(["click"], (event) => {
+    if (!event.target.closest?.(UNDO)) return;
+    event.stopImmediatePropagation();
+    undo();
+  });
+
   // Streamlit's shortcuts hear every key on the page. Those of a dialog, which asks about another drawing, and those of
   // the history must not label what is on the canvas, nor a key that is held down what is drawn meanwhile.
   on(["keydown"], (event) => {
     const typing = event.target.closest?.("input, textarea");
-    if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
     const elsewhere = document.querySelector("[role=dialog]") || event.target.closest?.(".st-key-history");
+    if (/^z$/i.test(event.key) && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey) {
+      if (typing || elsewhere) return;
+      event.preventDefault();
+      return undo();
+    }
+    if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
     if (elsewhere || event.repeat) return event.stopImmediatePropagation();
     if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
     const accept = document.querySelector("[class*=st-key-correct-] button:enabled");

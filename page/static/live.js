@@ -1,0 +1,106 @@
+// Asks for an answer while the pen is down, and makes it known as the event "answer" (shown by answer.js).
+//
+// data.url: of `POST /answer`. One question is under way at a time, each is about the newest picture. Where the route is
+// not there, or refused, the page works without; where the way is slow, or many ask, it asks less.
+
+const SIZE = 280; // pixels a side: the canvas as the component sends it at the end of a stroke
+const BLACK = 0xff000000; // of a pixel, opaque
+const LATE = 500; // milliseconds from a picture to its answer, after which nobody wants to see it
+const PAUSE = { first: 100, most: 400 }; // milliseconds after "too many are asking", twice as long each time
+const FAILURES = 3; // in a row, after which it asks no more for REST milliseconds
+const REST = 30_000;
+
+const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+const copy = Object.assign(document.createElement("canvas"), { width: SIZE, height: SIZE });
+const context = copy.getContext("2d", { willReadFrequently: true });
+
+// What is on the canvas: the finished strokes, and the one under way, which is on a layer above them. Nothing without ink.
+async function picture(canvas) {
+  context.fillStyle = "black";
+  context.fillRect(0, 0, SIZE, SIZE);
+  for (const layer of canvas.querySelectorAll("canvas")) context.drawImage(layer, 0, 0, SIZE, SIZE);
+  const { data } = context.getImageData(0, 0, SIZE, SIZE);
+  const ink = new Uint32Array(data.buffer).some((pixel) => pixel !== BLACK);
+  return ink && new Promise((resolve) => copy.toBlob(resolve, "image/png"));
+}
+
+const isAnswer = (answer) =>
+  [answer?.digit, answer?.confidence, answer?.not_a_digit].every(Number.isFinite) &&
+  answer.probabilities?.length === 10 &&
+  answer.probabilities.every(Number.isFinite) &&
+  Array.isArray(answer.parts) &&
+  typeof answer.picture === "string";
+
+export default function ({ data, parentElement }) {
+  parentElement.stop?.(); // Streamlit calls this again when it sends the component again
+  const listeners = new AbortController();
+  const { signal } = listeners;
+  let pen = null; // of the last event "pen": the canvas, the number of the stroke, and whether it is down
+  let moved = null; // when the pen came to its newest position, if no question was about that
+  let asking = false;
+  let failures = 0;
+  let pause = 0;
+  let restUntil = 0;
+
+  async function ask() {
+    const question = { ...pen, moved };
+    moved = null;
+    const body = await picture(question.canvas);
+    if (!body) return;
+    const late = AbortSignal.timeout(LATE);
+    const headers = { "Content-Type": "image/png" };
+    const response = await fetch(data.url, { method: "POST", headers, body, signal: AbortSignal.any([signal, late]) });
+    if (response.status === 503) {
+      pause = Math.min(pause ? 2 * pause : PAUSE.first, PAUSE.most);
+      moved ??= question.moved;
+      return sleep(pause);
+    }
+    pause = 0;
+    if (response.status < 500 && !response.ok) restUntil = Number.POSITIVE_INFINITY; // it never will
+    const answer = response.ok ? await response.json() : null;
+    if (!isAnswer(answer)) throw new Error(`no answer: ${response.status}`);
+    failures = 0;
+    const drawing = question.canvas.className.match(/st-key-canvas-([\w-]+)/)[1];
+    window.dispatchEvent(new CustomEvent("answer", { detail: { ...question, drawing, answer } }));
+  }
+
+  async function askOn() {
+    if (asking) return;
+    asking = true;
+    while (moved !== null && pen.settled && pen.canvas.isConnected && performance.now() > restUntil && !signal.aborted) {
+      try {
+        await ask();
+      } catch {
+        failures += 1;
+        if (failures % FAILURES === 0) restUntil = Math.max(restUntil, performance.now() + REST);
+      }
+    }
+    asking = false;
+  }
+
+  const move = (event) => {
+    if (!pen?.down) return;
+    moved = event.timeStamp;
+    setTimeout(askOn); // once the canvas has taken it in
+  };
+  const on = (name, listener) => window.addEventListener(name, listener, { capture: true, signal });
+  on("mousemove", move);
+  on("touchmove", move);
+  on("pen", async ({ detail }) => {
+    const now = { ...detail, settled: detail.down };
+    pen = now;
+    if (now.down) return;
+    // The stroke goes from one layer to the other, within the next frame: what is on the canvas then is asked about, too.
+    await frame();
+    await frame();
+    if (pen !== now) return;
+    pen.settled = true;
+    moved = performance.now();
+    askOn();
+  });
+
+  parentElement.stop = () => listeners.abort();
+  return parentElement.stop;
+}

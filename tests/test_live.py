@@ -1,0 +1,276 @@
+"""Answers while the pen is down, and undo: the page in Chromium, and what stands between it and `POST /answer`."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from browser import placed
+from helpers import until
+from PIL import Image
+from playwright.sync_api import expect
+from test_browser import DIGITS, PHONE, arc, rows, saved, visit  # noqa: F401
+
+NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340) + [(0.78, 0.5), (0.72, 0.98)]])[0]
+NOTE = """() => {
+  window.noted = [];
+  const note = () => {
+    const view = document.querySelector(".answer");
+    const now = [document.querySelector(".st-key-answer_digit").textContent, view.querySelector("img").src,
+      view.ariaBusy === "true"];
+    if (JSON.stringify(now) !== JSON.stringify(window.noted.at(-1))) window.noted.push(now);
+  };
+  note();
+  new MutationObserver(note).observe(document.querySelector(".st-key-answer"),
+    { subtree: true, childList: true, characterData: true, attributes: true });
+}"""
+
+
+def slowly(visitor, points, wait=30):
+    """Press, move with time between the positions, and stay down."""
+    x0, y0 = visitor._corner()
+    visitor.page.mouse.move(x0 + points[0][0], y0 + points[0][1])
+    visitor.page.mouse.down()
+    for x, y in points[1:]:
+        visitor.page.mouse.move(x0 + x, y0 + y)
+        visitor.page.wait_for_timeout(wait)
+
+
+def lift(visitor, stroke):
+    visitor.page.mouse.up()
+    visitor.wait_sent([stroke])
+
+
+def pixels(url):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))), dtype=float)
+
+
+def test_the_answer_changes_while_the_pen_is_down_and_the_last_one_shown_is_the_one_kept(visit, db):  # noqa: F811
+    visitor = visit()
+    visitor.page.evaluate(NOTE)
+    slowly(visitor, NINE)
+    expect(visitor.at("answer_digit")).to_have_text("9")
+    before = visitor.page.evaluate("window.noted")
+    assert {digit for digit, _, busy in before if busy} >= {"0", "9"}
+    assert visitor.at("answer").locator("[role=status]").text_content() == "Draw a digit to begin"
+    assert rows(db) == []
+    lift(visitor, NINE)
+    assert visitor.answer() == 9
+    after = visitor.page.evaluate("window.noted")[len(before) - 1 :]
+    assert {digit for digit, *_ in after} == {"9"}  # it neither flickered nor jumped
+    last, kept = (pixels(url) for _, url, _ in after[-2:])
+    assert np.abs(last - kept).mean() < 3  # of 255
+    saved(visitor)
+    assert rows(db) == [(9, None)]
+
+
+def test_a_finger_is_answered_too_before_it_is_lifted(visit, db):  # noqa: F811
+    visitor = visit(**PHONE)
+    visitor.page.evaluate(NOTE)
+    session = visitor.context.new_cdp_session(visitor.page)
+    x0, y0 = visitor._corner()
+    for i, (x, y) in enumerate(NINE):
+        kind = "touchMove" if i else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x0 + x, "y": y0 + y}]})
+        visitor.page.wait_for_timeout(30)
+    expect(visitor.at("answer_digit")).to_have_text("9")
+    assert {digit for digit, _, busy in visitor.page.evaluate("window.noted") if busy} >= {"0", "9"}
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    visitor.wait_sent([NINE])
+    assert visitor.answer() == 9
+
+
+class Way:
+    """What lies between the page and `POST /answer`: `pass_on` is called with each question."""
+
+    def __init__(self, visitor, pass_on):
+        self.asked = self.under_way = self.most = 0
+        self.pass_on = pass_on
+        visitor.page.route("**/answer", self._hear)
+
+    def _hear(self, route):
+        self.asked += 1
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        self.pass_on(route)
+        self.under_way -= 1
+
+
+FAULTS = {
+    "no such route": lambda route: route.fulfill(status=404, body="Not Found"),
+    "refused": lambda route: route.fulfill(status=405, body=""),
+    "an error": lambda route: route.fulfill(status=500, body="Internal Server Error"),
+    "no JSON": lambda route: route.fulfill(status=200, body="<html>"),
+    "another JSON": lambda route: route.fulfill(status=200, json={"digit": 3, "probabilities": [1]}),
+    "cut off": lambda route: route.abort(),
+    "never": lambda route: None,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_the_route_the_page_works_all_the_same_and_stops_asking(visit, db, fault):  # noqa: F811
+    visitor = visit()
+    way = Way(visitor, FAULTS[fault])
+    for digit in (7, 3):
+        (stroke,) = placed(DIGITS[digit])
+        slowly(visitor, stroke)
+        visitor.page.wait_for_timeout(700)  # longer than an answer may take
+        expect(visitor.at("answer_digit")).to_have_text("")
+        lift(visitor, stroke)
+        assert visitor.answer() == digit
+        visitor.label(digit)
+        saved(visitor, digit)
+    assert rows(db) == [(3, 3), (7, 7)]
+    assert way.asked == (1 if fault in ("no such route", "refused") else 3)
+    visitor.complaints[:] = [text for text in visitor.complaints if "Failed to load resource" not in text]
+
+
+def test_where_many_ask_the_page_asks_less_by_itself_and_goes_on(visit, db):  # noqa: F811
+    visitor = visit()
+    refusing = True
+    way = Way(visitor, lambda route: route.fulfill(status=503, body="") if refusing else route.continue_())
+    slowly(visitor, NINE, wait=60)
+    assert 2 <= way.asked <= 12  # the pen was at 16 places for a second or more
+    refusing = False
+    expect(visitor.at("answer_digit")).to_have_text("9")
+    lift(visitor, NINE)
+    assert visitor.answer() == 9
+    visitor.complaints[:] = [text for text in visitor.complaints if "503" not in text]
+
+
+def test_one_question_is_under_way_at_a_time(visit):  # noqa: F811
+    visitor = visit()
+    visitor.page.evaluate(
+        """() => {
+          const { fetch } = window;
+          window.most = window.now = 0;
+          window.fetch = async (...question) => {
+            if (!question[0].endsWith("/answer")) return fetch(...question);
+            window.most = Math.max(window.most, ++window.now);
+            const answer = await fetch(...question);
+            window.now -= 1;
+            return answer;
+          };
+        }"""
+    )
+    slowly(visitor, NINE)
+    lift(visitor, NINE)
+    visitor.answer()
+    assert visitor.page.evaluate("window.most") == 1
+
+
+def test_an_answer_that_comes_after_the_drawing_was_cleared_is_not_shown(visit):  # noqa: F811
+    visitor = visit()
+    (stroke,) = placed(DIGITS[7])
+    held = []
+    visitor.page.route("**/answer", lambda route: held.append(route))
+    visitor.draw([stroke])
+    assert visitor.answer() == 7
+    late = held[0]
+    visitor.clear()
+    late.continue_()
+    visitor.page.wait_for_timeout(500)
+    expect(visitor.at("answer_digit")).to_have_text("")
+    visitor.page.unroute("**/answer")
+
+
+@pytest.mark.parametrize(("motion", "seconds"), [("no-preference", "0.1s"), ("reduce", "0s")])
+def test_the_bars_move_softly_but_for_those_who_want_no_motion(visit, motion, seconds):  # noqa: F811
+    visitor = visit(reduced_motion=motion)
+    assert visitor.page.locator(".bar i").first.evaluate("i => getComputedStyle(i).transitionDuration") == seconds
+
+
+# --- undo ------------------------------------------------------------------------------------------------------------
+
+
+def by_mouse(visitor):
+    visitor.at("undo").get_by_role("button").click()
+
+
+def by_touch(visitor):
+    visitor.at("undo").get_by_role("button").tap()
+
+
+def by_key(visitor):
+    visitor.page.keyboard.press("Control+z")
+
+
+@pytest.mark.parametrize("undo", [by_mouse, by_touch, by_key])
+def test_undo_takes_the_last_stroke_away_again_and_again(visit, db, undo):  # noqa: F811
+    visitor = visit(**PHONE if undo is by_touch else {})
+    stem, (slip,) = placed(DIGITS[1])[0], placed([[(0.1, 0.1), (0.9, 0.2), (0.1, 0.8), (0.9, 0.9)]])
+    visitor.draw([stem])
+    assert visitor.answer() == 1
+    saved(visitor)
+    kept = bytes(db.fetch_predictions().drawing[0])
+    visitor.draw([slip])
+    expect(visitor.at("answer_confidence")).to_contain_text("Not")
+    until(lambda: bytes(db.fetch_predictions().drawing[0]) != kept)
+    visitor.strokes = visitor.strokes_sent = 0
+    undo(visitor)
+    visitor.wait_sent([stem])
+    assert visitor.answer() == 1
+    until(lambda: rows(db) == [(1, None)] and bytes(db.fetch_predictions().drawing[0]) == kept)
+    undo(visitor)
+    visitor.begin()
+    assert rows(db) == [(1, None)] and bytes(db.fetch_predictions().drawing[0]) == kept
+    expect(visitor.at("undo").get_by_role("button")).to_be_disabled()
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+    visitor.label(7)
+    saved(visitor, 7)
+    assert rows(db) == [(7, 7), (1, None)]
+
+
+def test_the_undo_key_does_nothing_while_the_pen_is_down_or_in_the_history(visit, db):  # noqa: F811
+    visitor = visit(viewport={"width": 1280, "height": 1400})
+    first, second = placed(DIGITS[4])
+    visitor.draw([first])
+    slowly(visitor, second, wait=0)
+    by_key(visitor)
+    lift(visitor, second)
+    assert visitor.answer() == 4 and visitor.strokes_sent == 2
+    saved(visitor)
+    expect(visitor.at("history")).to_contain_text("1 drawing")
+    visitor.at("history").locator("[data-testid=stDataFrame]").click(position={"x": 300, "y": 60})
+    by_key(visitor)
+    visitor.page.wait_for_timeout(500)
+    assert visitor.strokes_sent == 2
+    visitor.label(4)
+    saved(visitor, 4)
+    assert rows(db) == [(4, 4)]
+
+
+def test_an_undo_right_after_a_stroke_leaves_canvas_answer_and_row_one(visit, db):  # noqa: F811
+    visitor = visit()
+    first, second = placed(DIGITS[4])
+    visitor.draw([first])
+    saved(visitor)
+    read = rows(db)
+    visitor.mouse(second)
+    by_key(visitor)
+    visitor.page.wait_for_timeout(1000)
+    saved(visitor)
+    assert visitor.strokes_sent == 1
+    expect(visitor.at("answer_digit")).to_have_text(re.compile(f"^{read[0][0]}?$"))
+    assert rows(db) == read
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_edge_of_the_canvas_stands_out_from_the_page_and_from_black_and_white(visit, scheme):  # noqa: F811
+    visitor = visit(color_scheme=scheme)
+    edge, page, black, white = visitor.page.evaluate(
+        """() => {
+          const light = (color) => {
+            const [r, g, b] = color.match(/[\\d.]+/g).map((c) => c / 255);
+            const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+          };
+          const canvas = getComputedStyle(document.querySelector(".st-key-canvas"));
+          const page = getComputedStyle(document.querySelector(".stApp"));
+          return [canvas.outlineColor, page.backgroundColor, "rgb(0, 0, 0)", "rgb(255, 255, 255)"].map(light);
+        }"""
+    )
+    for other in (page, black, white):
+        assert (max(edge, other) + 0.05) / (min(edge, other) + 0.05) >= 3
