@@ -18,12 +18,13 @@ WATCH = """() => {
   const times = (window.times = []);
   const answer = () => {
     const part = document.querySelector(".st-key-answer");
-    return part.querySelector("img")?.src ?? part.innerText;  // what the network saw comes last
+    if (part.querySelector("[aria-busy=true]")) return null;  // an answer to a pen that was down
+    return part.querySelector("img")?.src ?? part.innerText;  // what the network saw
   };
   let up = null, before = answer();
   document.addEventListener("pointerup", () => { up = performance.now(); before = answer(); }, true);
   new MutationObserver(() => {
-    if (up === null || answer() === before) return;
+    if (up === null || answer() === null || answer() === before) return;
     times.push(performance.now() - up);
     up = null;
   }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });

@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/load.py                  # 50, 100, 120, ... until the 95th percentile passes 1 s
     .venv/bin/python benchmarks/load.py 50 --seconds 60
+    .venv/bin/python benchmarks/load.py 20 50 --live      # each also asks for live answers, in turn with rounds without
     .venv/bin/python benchmarks/load.py 100 200 --processes 2           # sessions dealt out to two app processes
     .venv/bin/python benchmarks/load.py 100 200 --processes 2 --caddy   # by Caddy, with sticky sessions
     .venv/bin/python benchmarks/load.py 100 --url http://127.0.0.1:8080 # what runs there; several, in turn
@@ -69,14 +70,15 @@ def reachable(address):
 
 def measure(crowds, people, seconds, where=""):
     """Report on so many people; returns the app's 95th percentile in seconds. crowds: the app's, the bare page's."""
-    times = [], []
+    times = [], [], []
     for crowd in crowds:
         crowd.open(people)
     for _ in range(ROUNDS):
         for n, crowd in enumerate(crowds):
             times[n].extend(crowd.draw(seconds / ROUNDS, SETTLE))
     highs = []
-    for n, what in enumerate((f"{people} people at once{where}", f"{people} people on the bare page")):
+    kinds = [f"{people} people {what}" for what in (f"at once{where}", "on the bare page", f"with live answers{where}")]
+    for n, what in enumerate(kinds[: len(crowds)]):
         middle, high = (percentile(times[n], p) for p in (50, 95))
         highs.append(high)
         report(
@@ -84,6 +86,9 @@ def measure(crowds, people, seconds, where=""):
             f"p50 {1000 * middle:.0f} ms, p95 {1000 * high:.0f} ms; {len(times[n])} answers, {crowds[n].faults()}",
         )
     report(f"{people} people at once{where}: ratio of the two p95", f"{highs[0] / highs[1]:.1f}")
+    for crowd in crowds[2:]:
+        report(f"{people} people{where}: live answers of each", crowd.live_answers())
+        report(f"{people} people{where}: ratio of the p95 with live answers and without", f"{highs[2] / highs[0]:.2f}")
     return highs[0]
 
 
@@ -92,6 +97,7 @@ def main():
     parser.add_argument("people", type=int, nargs="*", default=[50, 100, 120, 140, 160, 200], help="how many at once")
     parser.add_argument("--seconds", type=float, default=20, help="how long each number is measured, on either page")
     parser.add_argument("--labels", action="store_true", help="label every second drawing, too")
+    parser.add_argument("--live", action="store_true", help="ask for live answers, too, in turn with rounds without")
     parser.add_argument("--processes", type=int, default=1, help="app processes to start, with one new database")
     parser.add_argument("--caddy", action="store_true", help="put Caddy before them (sudo apt-get install caddy)")
     parser.add_argument("--url", nargs="+", help="apps that run already, instead of new ones")
@@ -109,6 +115,7 @@ def main():
             addresses, where = [closing.enter_context(caddy(addresses))], where + " behind Caddy"
         bare = closing.enter_context(serve(BARE_PAGE))
         crowds = [Crowd(addresses, options.labels), Crowd([bare.address])]
+        crowds += [Crowd(addresses, options.labels, live=True)] if options.live else []
         for crowd in crowds:
             closing.callback(crowd.close)
         for people in options.people:
