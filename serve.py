@@ -55,7 +55,9 @@ log = logging.getLogger(__name__)
 
 MODEL = Path(__file__).parent / "model.pth"
 ANSWER_SHARE = 0.3  # of a core that `POST /answer` may take from those whose stroke ended
-ANSWER_BURST = 0.3  # seconds of processor time that it may have saved up
+ANSWER_TOTAL = 0.7  # of a core that this process may take, all in all, for there to be such answers
+ANSWERS_AT_ONCE = 3  # each waits for the interpreter for most of its time
+SAVED_UP = 0.3  # seconds of processor time, of either
 NEWS_SECONDS = 1.0  # that an answer of `GET /news` may be old, whoever asks
 NEWS_WAIT = 1.0  # seconds that a question waits for a silent database
 DOWNLOADS = 2  # at once in this process: each takes processor time from those who draw
@@ -181,17 +183,32 @@ def csv_lines(rows: list[db.ExportRow]) -> bytes:
 # --- POST /answer -----------------------------------------------------------------------------------------------------
 
 
+class Bucket:
+    """Processor time as tokens: `rate` seconds come in each second, `most` are kept, and what is used is taken."""
+
+    def __init__(self, rate: float, most: float) -> None:
+        self.rate, self._most = rate, most
+        self._left, self._at = most, time.monotonic()
+
+    def take(self, seconds: float) -> None:
+        self._left = max(-self._most, self._left - seconds)
+
+    def has_any(self) -> bool:
+        now = time.monotonic()
+        self._left, self._at = min(self._most, self._left + self.rate * (now - self._at)), now
+        return self._left > 0
+
+
 class Answers:
     """What the network says of a PNG, as JSON. Nothing is kept, and nothing waits: what is too much gets 503 at once.
 
-    One is answered at a time, and together they may take `share` of a core: so much processor time is given each
-    second, saved up to `burst` seconds of it, and taken by each answer (a token bucket).
+    Few are answered at once. Together they may take `share` of a core, and none while all that this process does takes
+    `total` of one.
     """
 
-    def __init__(self, share: float, burst: float) -> None:
-        self._share, self._burst = share, burst
-        self._left, self._at = burst, time.monotonic()
-        self._answering = False
+    def __init__(self, share: Bucket, total: Bucket) -> None:
+        self._share, self._total, self._used = share, total, time.process_time()
+        self._answering = 0
 
     async def post(self, request: Request) -> Response:
         try:
@@ -199,18 +216,19 @@ class Answers:
             self._check_share()
             png = await body(request, MAX_PNG_BYTES)
             self._check_share()
-            self._answering = True
+            self._answering += 1
             try:
                 return await run_in_threadpool(self._answer, png)
             finally:
-                self._answering = False
+                self._answering -= 1
         except HTTPException as error:
             return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
 
     def _check_share(self) -> None:
-        now = time.monotonic()
-        self._left, self._at = min(self._burst, self._left + self._share * (now - self._at)), now
-        if self._answering or self._left <= 0:
+        used = time.process_time()
+        self._total.take(used - self._used)
+        self._used = used
+        if self._answering >= ANSWERS_AT_ONCE or not (self._share.has_any() and self._total.has_any()):
             raise HTTPException(503, "Too many are asking at this moment. Please ask again.", {"Retry-After": "1"})
 
     def _answer(self, png: bytes) -> Response:
@@ -220,15 +238,14 @@ class Answers:
             if (picture := preprocess_gray(gray)) is None:
                 raise HTTPException(422, "There is no ink on the drawing: light on dark is read.")
             prediction = predict(served_model(MODEL), picture, side_by_side_gray(gray))
-            return JSONResponse(
-                prediction.as_json(encode_png(to_pixels(picture))), headers={"Cache-Control": "no-store"}
-            )
+            answer = prediction.as_json(encode_png(to_pixels(picture)))
+            return JSONResponse(answer, headers={"Cache-Control": "no-store"})
         except DrawingError as error:
             raise HTTPException(400, str(error)) from error
         except ModelError as error:
             raise HTTPException(503, str(error).replace(f"{MODEL.parent}/", "")) from error
         finally:
-            self._left -= time.thread_time() - began
+            self._share.take(time.thread_time() - began)
 
 
 def check_answerable(headers: Headers) -> None:
@@ -265,7 +282,11 @@ async def body(request: Request, most: int) -> bytes:
     return bytes(chunks)
 
 
-answers = Answers(ANSWER_SHARE, ANSWER_BURST)
+answers = Answers(Bucket(ANSWER_SHARE, SAVED_UP), Bucket(ANSWER_TOTAL, SAVED_UP))
+
+
+async def post_answer(request: Request) -> Response:
+    return await answers.post(request)
 
 
 # --- start and end ----------------------------------------------------------------------------------------------------
@@ -301,7 +322,7 @@ def routes() -> list[Route]:
         "predictions.csv", "text/csv; charset=utf-8", (",".join(COLUMNS) + "\n").encode(), csv_lines
     )
     return [
-        Route(f"{base}/answer", answers.post, methods=["POST"]),
+        Route(f"{base}/answer", post_answer, methods=["POST"]),
         Route(f"{base}/news", get_news),
         Route(f"{base}/predictions.csv", predictions_csv, methods=["GET"]),
     ]

@@ -20,7 +20,7 @@ EVERY = 2.0  # seconds between two strokes of a session
 DRAWINGS = 40  # that all differ; two people hardly ever draw the same at once
 ENOUGH = 1000  # people at most
 ASKING = 0.1  # seconds between two live questions of a session, one under way
-PAUSES = (0.1, 0.4)  # seconds after a 503, at first and at most
+PAUSES = (0.1, 0.8)  # seconds after a 503, at first and at most
 
 
 class Drawer(Visitor):

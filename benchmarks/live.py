@@ -4,7 +4,8 @@
 
 Chromium draws digits with the mouse, sixty positions a second, alone and then while twenty others (crowd.py) each end a
 stroke every two seconds and ask for live answers, too. A position's time goes from the browser's event to the first
-answer on the page whose picture was taken after it. Server, browser and the others share the machine. Takes a minute.
+answer in the page whose picture was taken after it; it is painted with the next frame. Server, browser and the others
+share the machine. Takes a minute.
 """
 
 import concurrent.futures
@@ -22,10 +23,7 @@ NOTE = """() => {
   window.answers = [];  // [when the picture was taken that was asked about, when its answer was on the page]
   const canvas = document.querySelector(".st-key-canvas");
   canvas.addEventListener("mousemove", (e) => e.buttons && positions.push(e.timeStamp), true);
-  window.addEventListener("answer", (e) => {
-    const { moved } = e.detail;
-    requestAnimationFrame(() => answers.push([moved, performance.now()]));  // painted right after
-  });
+  window.addEventListener("answer", (e) => answers.push([e.detail.moved, performance.now()]));  // after the page's own
 }"""
 
 

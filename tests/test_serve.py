@@ -1,6 +1,7 @@
 """The routes beside the page, and the start and end of the process, over real HTTP."""
 
 import base64
+import concurrent.futures
 import contextlib
 import http.client
 import io
@@ -184,31 +185,37 @@ def test_a_drawing_without_a_stated_length_is_read_no_further_than_it_may_go(add
 
 
 def test_what_is_more_than_its_share_of_a_core_is_refused_at_once(address, monkeypatch):
-    monkeypatch.setattr(serve.answers, "_share", 0.0)
-    monkeypatch.setattr(serve.answers, "_left", 1e-9)
+    share = serve.Bucket(0.0, 1e-9)
+    monkeypatch.setattr(serve, "answers", serve.Answers(share, serve.Bucket(1000.0, 1.0)))
     assert ask(address, png(SEVEN))[0] == 200
     assert ask(address, png(SEVEN)) == (503, "1", "Too many are asking at this moment. Please ask again.\n")
-    monkeypatch.setattr(serve.answers, "_share", 1000.0)
+    share.rate = 1000.0
     assert ask(address, png(SEVEN))[0] == 200
 
 
-def test_one_drawing_is_answered_at_a_time_and_none_waits(address, monkeypatch):
-    go, predicting, predict = threading.Event(), threading.Event(), serve.predict
+def test_while_all_else_takes_the_processor_there_are_no_live_answers(address, monkeypatch):
+    total = serve.Bucket(0.0, 1e-9)
+    monkeypatch.setattr(serve, "answers", serve.Answers(serve.Bucket(1000.0, 1.0), total))
+    assert [ask(address, png(SEVEN))[0] for _ in range(3)] == [503] * 3
+    total.rate = 1000.0
+    assert ask(address, png(SEVEN))[0] == 200
+
+
+def test_few_drawings_are_answered_at_once_and_none_waits(address, monkeypatch):
+    go, predicting, predict = threading.Event(), threading.Semaphore(0), serve.predict
 
     def wait_for_it(*arguments):
-        predicting.set()
+        predicting.release()
         assert go.wait(60)
         return predict(*arguments)
 
     monkeypatch.setattr(serve, "predict", wait_for_it)
-    first = []
-    thread = threading.Thread(target=lambda: first.append(ask(address, png(SEVEN))[0]))
-    thread.start()
-    assert predicting.wait(60)
-    assert ask(address, png(SEVEN))[0] == 503
-    go.set()
-    thread.join()
-    assert first == [200]
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        first = [threads.submit(ask, address, png(SEVEN)) for _ in range(serve.ANSWERS_AT_ONCE)]
+        assert all(predicting.acquire(timeout=60) for _ in first)
+        assert ask(address, png(SEVEN))[0] == 503
+        go.set()
+    assert [future.result()[0] for future in first] == [200] * serve.ANSWERS_AT_ONCE
 
 
 # --- the download ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 const SIZE = 280; // pixels a side: the canvas as the component sends it at the end of a stroke
 const BLACK = 0xff000000; // of a pixel, opaque
 const LATE = 500; // milliseconds from a picture to its answer, after which nobody wants to see it
-const PAUSE = { first: 100, most: 400 }; // milliseconds after "too many are asking", twice as long each time
+const PAUSE = { first: 100, most: 800 }; // milliseconds after "too many are asking", twice as long each time
 const FAILURES = 3; // in a row, after which it asks no more for REST milliseconds
 const REST = 30_000;
 
@@ -17,13 +17,14 @@ const copy = Object.assign(document.createElement("canvas"), { width: SIZE, heig
 const context = copy.getContext("2d", { willReadFrequently: true });
 
 // What is on the canvas: the finished strokes, and the one under way, which is on a layer above them. Nothing without ink.
-async function picture(canvas) {
+// Made at once (toDataURL): toBlob waits until the browser is idle, which it seldom is while a pen moves.
+function picture(canvas) {
   context.fillStyle = "black";
   context.fillRect(0, 0, SIZE, SIZE);
   for (const layer of canvas.querySelectorAll("canvas")) context.drawImage(layer, 0, 0, SIZE, SIZE);
   const { data } = context.getImageData(0, 0, SIZE, SIZE);
   const ink = new Uint32Array(data.buffer).some((pixel) => pixel !== BLACK);
-  return ink && new Promise((resolve) => copy.toBlob(resolve, "image/png"));
+  return ink && Uint8Array.from(atob(copy.toDataURL("image/png").split(",")[1]), (byte) => byte.charCodeAt(0));
 }
 
 const isAnswer = (answer) =>
@@ -47,7 +48,7 @@ export default function ({ data, parentElement }) {
   async function ask() {
     const question = { ...pen, moved };
     moved = null;
-    const body = await picture(question.canvas);
+    const body = picture(question.canvas);
     if (!body) return;
     const late = AbortSignal.timeout(LATE);
     const headers = { "Content-Type": "image/png" };
@@ -83,9 +84,9 @@ export default function ({ data, parentElement }) {
   const move = (event) => {
     if (!pen?.down) return;
     moved = event.timeStamp;
-    setTimeout(askOn); // once the canvas has taken it in
+    askOn();
   };
-  const on = (name, listener) => window.addEventListener(name, listener, { capture: true, signal });
+  const on = (name, listener) => window.addEventListener(name, listener, { signal }); // the canvas hears of it before
   on("mousemove", move);
   on("touchmove", move);
   on("pen", async ({ detail }) => {
