@@ -12,7 +12,8 @@ from PIL import Image
 from playwright.sync_api import expect
 from test_browser import DIGITS, PHONE, arc, rows, saved, visit  # noqa: F401
 
-NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340) + [(0.78, 0.5), (0.72, 0.98)]])[0]
+TAIL = [(0.78 - 0.06 * i / 12, 0.25 + 0.73 * i / 12) for i in range(1, 13)]
+NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340, 24) + TAIL])[0]
 NOTE = """() => {
   window.noted = [];
   const note = () => {
@@ -51,6 +52,7 @@ def test_the_answer_changes_while_the_pen_is_down_and_the_last_one_shown_is_the_
     visitor.page.evaluate(NOTE)
     slowly(visitor, NINE)
     expect(visitor.at("answer_digit")).to_have_text("9")
+    visitor.page.wait_for_timeout(300)  # the pen rests at its last position
     before = visitor.page.evaluate("window.noted")
     assert {digit for digit, _, busy in before if busy} >= {"0", "9"}
     assert visitor.at("answer").locator("[role=status]").text_content() == "Draw a digit to begin"
@@ -60,7 +62,7 @@ def test_the_answer_changes_while_the_pen_is_down_and_the_last_one_shown_is_the_
     after = visitor.page.evaluate("window.noted")[len(before) - 1 :]
     assert {digit for digit, *_ in after} == {"9"}  # it neither flickered nor jumped
     last, kept = (pixels(url) for _, url, _ in after[-2:])
-    assert np.abs(last - kept).mean() < 3  # of 255
+    assert np.abs(last - kept).mean() < 4  # of 255: what one more position can change
     saved(visitor)
     assert rows(db) == [(9, None)]
 
@@ -130,8 +132,8 @@ def test_where_many_ask_the_page_asks_less_by_itself_and_goes_on(visit, db):  # 
     visitor = visit()
     refusing = True
     way = Way(visitor, lambda route: route.fulfill(status=503, body="") if refusing else route.continue_())
-    slowly(visitor, NINE, wait=60)
-    assert 2 <= way.asked <= 12  # the pen was at 16 places for a second or more
+    slowly(visitor, NINE, wait=30)
+    assert 2 <= way.asked <= 12  # the pen was at 37 places for a second or more
     refusing = False
     expect(visitor.at("answer_digit")).to_have_text("9")
     lift(visitor, NINE)

@@ -3,7 +3,8 @@
 //
 // data.answer: as `POST /answer` gives it, or null; data.refusal: why there is none, or "". With data.drawing, the id of
 // the drawing on the canvas, it also shows what is answered while the pen is down (live.js: the event "answer"). Then
-// data.stroke is the number of the stroke that data.answer ends with, as this script told the server ("stroke").
+// data.stroke is the number of the stroke that data.answer ends with, as this script told the server ("stroke"); once
+// that is shown, the event "kept" says so.
 
 const NO_DIGIT_ABOVE = 0.5; // as in model.py
 const DOUBT = 0.5; // confidence below which the runner-up is named
@@ -86,6 +87,7 @@ export default function ({ data, parentElement, setStateValue }) {
     Object.assign(shown, { drawing: data.drawing, kept: data.stroke ?? shown.stroke, live: false });
     show(root, data.answer, data.refusal);
     root.ariaBusy = false;
+    window.dispatchEvent(new CustomEvent("kept", { detail: { stroke: shown.kept } }));
     // A screen reader hears only what stays: the answer at the end of a stroke.
     const said = root.querySelector(".st-key-answer_confidence").textContent;
     const read = data.answer && isDigit(data.answer) && !data.answer.parts.length ? `Read as ${data.answer.digit}: ` : "";

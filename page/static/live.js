@@ -6,11 +6,11 @@
 const SIZE = 280; // pixels a side: the canvas as the component sends it at the end of a stroke
 const BLACK = 0xff000000; // of a pixel, opaque
 const LATE = 500; // milliseconds from a picture to its answer, after which nobody wants to see it
+const LONG = 300; // milliseconds from the end of a stroke
 const PAUSE = { first: 100, most: 800 }; // milliseconds after "too many are asking", twice as long each time
 const FAILURES = 3; // in a row, after which it asks no more for REST milliseconds
 const REST = 30_000;
 
-const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 const copy = Object.assign(document.createElement("canvas"), { width: SIZE, height: SIZE });
@@ -40,6 +40,7 @@ export default function ({ data, parentElement }) {
   const { signal } = listeners;
   let pen = null; // of the last event "pen": the canvas, the number of the stroke, and whether it is down
   let moved = null; // when the pen came to its newest position, if no question was about that
+  let wait = null; // for the server's answer to the stroke that ended
   let asking = false;
   let failures = 0;
   let pause = 0;
@@ -89,19 +90,25 @@ export default function ({ data, parentElement }) {
   const on = (name, listener) => window.addEventListener(name, listener, { signal }); // the canvas hears of it before
   on("mousemove", move);
   on("touchmove", move);
-  on("pen", async ({ detail }) => {
-    const now = { ...detail, settled: detail.down };
-    pen = now;
-    if (now.down) return;
-    // The stroke goes from one layer to the other, within the next frame: what is on the canvas then is asked about, too.
-    await frame();
-    await frame();
-    if (pen !== now) return;
-    pen.settled = true;
-    moved = performance.now();
-    askOn();
+  // While the stroke goes from one layer to the other, within the next frame, nothing is asked. What is on the canvas then
+  // is the server's to answer; only if that takes long is it asked about here, too.
+  on("pen", ({ detail }) => {
+    clearTimeout(wait);
+    pen = { ...detail, settled: detail.down };
+    if (detail.down) return;
+    wait = setTimeout(() => {
+      pen.settled = true;
+      moved = performance.now();
+      askOn();
+    }, LONG);
+  });
+  on("kept", ({ detail }) => {
+    if (detail.stroke === pen?.stroke) clearTimeout(wait);
   });
 
-  parentElement.stop = () => listeners.abort();
+  parentElement.stop = () => {
+    listeners.abort();
+    clearTimeout(wait);
+  };
   return parentElement.stop;
 }
