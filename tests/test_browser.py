@@ -520,6 +520,8 @@ def test_nothing_jumps_between_empty_answered_doubtful_and_labelled(visit, width
     def places():
         keys = ("canvas", "answer", "true_label", "correct", "clear", "undo", "notice", "history")
         boxes = {key: visitor.at(key).first.bounding_box() for key in keys}
+        ends = [boxes[key]["x"] + boxes[key]["width"] for key in ("correct", "true_label", "history")]
+        assert max(ends) - min(ends) < 1  # at one edge
         return {key: (box["x"], box["y"]) for key, box in boxes.items()}
 
     visitor.page.evaluate("document.fonts.ready")
