@@ -9,7 +9,7 @@ from browser import placed
 from helpers import until
 from PIL import Image
 from test_browser import DIGITS, rows
-from webdriver import Firefox, Visitor, WebKit, open_browser
+from webdriver import CANVAS, Firefox, Visitor, WebKit, open_browser
 
 SEVEN = [(70, 60), (210, 60), (170, 150), (130, 230)]  # few points: in WebKit, each waits for a frame
 
@@ -92,6 +92,18 @@ def test_a_label_pressed_at_once_after_a_stroke_takes_the_stroke_along(visit, db
     assert rows(db) == [(4, 4)]
     kept = np.asarray(Image.open(io.BytesIO(db.fetch_predictions().drawing[0])))
     assert all(kept[round(y), round(x)] > 128 for x, y in (first[3], second[-1]))
+
+
+def test_an_answer_comes_while_the_pen_is_down(visit):
+    visitor = visit()
+    visitor.evaluate("""
+      window.live = [];
+      window.addEventListener("answer", ({ detail }) => window.live.push(detail.answer.digit));
+    """)
+    left, top, *_ = visitor.box(f".{visitor.key} {CANVAS}")
+    visitor.mouse([(left + x, top + y) for x, y in SEVEN], pause=150)
+    visitor.wait_for("answer_digit", "7")
+    assert 7 in visitor.evaluate("return window.live")
 
 
 def test_the_history_opens_a_closer_look(visit, db):

@@ -181,9 +181,9 @@ class Visitor:
             selector,
         )
 
-    def mouse(self, points):
-        """Press the mouse's button, move it over these points of the window and let go."""
-        moves = [{"type": "pointerMove", "x": round(x), "y": round(y), "duration": 0} for x, y in points]
+    def mouse(self, points, pause=0):
+        """Press the mouse's button, move it over these points of the window and let go. pause: milliseconds at each."""
+        moves = [{"type": "pointerMove", "x": round(x), "y": round(y), "duration": pause} for x, y in points]
         down, up = ({"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp"))
         mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}}
         self.browser.act(mouse | {"actions": [moves[0], down, *moves[1:], up]})
@@ -199,8 +199,10 @@ class Visitor:
             self.mouse([(left + x, top + y) for x, y in stroke])
 
     def wait_for(self, key, text):
-        """Wait until a part of the page says just this."""
-        until(lambda: self.text(key) == text, otherwise=lambda: f"{key} says {self.text(key)!r}, not {text!r}")
+        """Wait until a part of the page says just this, and not only while a pen was down."""
+        stays = "return !document.querySelector('.answer[aria-busy=true]')"
+        says = lambda: self.text(key) == text and self.evaluate(stays)  # noqa: E731
+        until(says, otherwise=lambda: f"{key} says {self.text(key)!r}, not {text!r}")
 
     def label(self, digit):
         """Press the button of this digit, and wait for the empty canvas."""
