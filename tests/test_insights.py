@@ -229,7 +229,8 @@ def test_a_click_on_a_cell_shows_its_drawings_in_the_history(chromium, url, fill
 
 def test_charts_come_when_they_are_scrolled_to_and_hold_up_nothing_before(chromium, url, fill):
     fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 30))
-    with Person(chromium, url, viewport={"width": 1280, "height": 500}) as visitor:
+    # So low that what is asked for below the screen (300 pixels) ends above the insights, without the history, too.
+    with Person(chromium, url, viewport={"width": 1280, "height": 240}) as visitor:
         expect(visitor.at("history")).to_contain_text("90 drawings")
         expect(visitor.at("history").locator("tbody tr").first).to_be_attached()
         visitor.page.wait_for_timeout(2_000)
