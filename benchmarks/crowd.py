@@ -65,9 +65,7 @@ class Crowd:
 
     def open(self, people):
         while len(self.drawers) < people:
-            address = self.addresses[len(self.drawers) % len(self.addresses)]
-            self.drawers.append(Drawer(address))
-            self.drawers[-1].address = address
+            self.drawers.append(Drawer(self.addresses[len(self.drawers) % len(self.addresses)]))
 
     def draw(self, seconds, settle=0.0):
         """Have all draw for so long. Returns the seconds that each answer took, but of the first `settle` seconds."""

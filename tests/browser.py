@@ -118,6 +118,11 @@ def ask_for_news_with_all(asked, page):
     page.route_web_socket(re.compile("/_stcore/stream"), route)
 
 
+def pixels(url):
+    """What a data URL shows, as an array."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
+
+
 class Visitor:
     """One person with the page open. Points are in the canvas's own pixels, 0 to 280."""
 
@@ -178,12 +183,18 @@ class Visitor:
 
     def mouse(self, points):
         """Press the mouse's button, move it and let go."""
+        self.press(points)
+        self.page.mouse.up()
+
+    def press(self, points, wait=0):
+        """The same without letting go. wait: milliseconds at each point."""
         x0, y0 = self._corner()
         self.page.mouse.move(x0 + points[0][0], y0 + points[0][1])
         self.page.mouse.down()
         for x, y in points[1:]:
             self.page.mouse.move(x0 + x, y0 + y)
-        self.page.mouse.up()
+            if wait:
+                self.page.wait_for_timeout(wait)
 
     def touch(self, strokes):
         """Draw with a finger, and wait until the canvas has sent the drawing."""
@@ -231,8 +242,7 @@ class Visitor:
 
     def _seen(self):
         """(28, 28) uint8, what the page says that the network saw."""
-        url = self.at("answer").locator("img").get_attribute("src")
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
+        return pixels(self.at("answer").locator("img").get_attribute("src"))
 
     def label(self, digit):
         """Press the button of this digit, and wait for the empty canvas."""

@@ -136,3 +136,22 @@ def prediction():
         "drawing": b"\x89PNG\r\n\x1a\n and the rest",
         "model_version": "0123456789ab",
     }
+
+
+@pytest.fixture
+def visit(chromium, url, db):
+    """Opens the page as a new visitor; at the end, nobody's console may have complained."""
+    from browser import Visitor
+
+    visitors = []
+
+    def open_page(**context):
+        context = {"viewport": {"width": 1280, "height": 900}} | context
+        visitors.append(Visitor(chromium, url, **context))
+        return visitors[-1]
+
+    yield open_page
+    complaints = [visitor.complaints for visitor in visitors]
+    for visitor in visitors:
+        visitor.context.close()
+    assert not any(complaints), complaints

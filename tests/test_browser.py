@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import psycopg2
 import pytest
-from browser import CANVAS, Visitor, ask_for_news_with_all, placed
+from browser import CANVAS, ask_for_news_with_all, placed
 from PIL import Image
 from playwright.sync_api import expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -38,23 +38,6 @@ DIGITS = {  # strokes in a square of side 1
 }
 PLACES = [(40, 40, 200), (20, 60, 120), (150, 30, 110), (30, 150, 110), (60, 10, 240), (90, 80, 150)]  # left, top, size
 SCRIBBLE = placed([[(i % 2, i / 12) for i in range(12)], [(i / 12, i % 2) for i in range(12)]], 30, 30, 220)
-
-
-@pytest.fixture
-def visit(chromium, url, db):
-    """Opens the page as a new visitor; at the end, nobody's console may have complained."""
-    visitors = []
-
-    def open_page(**context):
-        context = {"viewport": {"width": 1280, "height": 900}} | context
-        visitors.append(Visitor(chromium, url, **context))
-        return visitors[-1]
-
-    yield open_page
-    complaints = [visitor.complaints for visitor in visitors]
-    for visitor in visitors:
-        visitor.context.close()
-    assert not any(complaints), complaints
 
 
 def saved(visitor, label=None):
@@ -178,14 +161,17 @@ class Hand:
         self.down[finger] = point
         self.send("touchStart", self.down)
 
+    def move(self, finger, point):
+        self.down[finger] = point
+        self.send("touchMove", self.down)
+
     def lift(self, finger):
         self.send("touchEnd", {finger: self.down.pop(finger)})
 
     def draw(self, finger, points, end="touchEnd"):
         self.put(finger, points[0])
         for point in points[1:]:
-            self.down[finger] = point
-            self.send("touchMove", self.down)
+            self.move(finger, point)
         self.lift(finger) if end == "touchEnd" else self.send(end, {})
 
 

@@ -1,16 +1,13 @@
 """Answers while the pen is down, and undo: the page in Chromium, and what stands between it and `POST /answer`."""
 
-import base64
-import io
 import re
 
 import numpy as np
 import pytest
-from browser import placed
+from browser import pixels, placed
 from helpers import until
-from PIL import Image
 from playwright.sync_api import expect
-from test_browser import DIGITS, PHONE, arc, rows, saved, visit  # noqa: F401
+from test_browser import DIGITS, PHONE, Hand, arc, rows, saved
 
 TAIL = [(0.78 - 0.06 * i / 12, 0.25 + 0.73 * i / 12) for i in range(1, 13)]
 NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340, 24) + TAIL])[0]
@@ -28,29 +25,15 @@ NOTE = """() => {
 }"""
 
 
-def slowly(visitor, points, wait=30):
-    """Press, move with time between the positions, and stay down."""
-    x0, y0 = visitor._corner()
-    visitor.page.mouse.move(x0 + points[0][0], y0 + points[0][1])
-    visitor.page.mouse.down()
-    for x, y in points[1:]:
-        visitor.page.mouse.move(x0 + x, y0 + y)
-        visitor.page.wait_for_timeout(wait)
-
-
 def lift(visitor, stroke):
     visitor.page.mouse.up()
     visitor.wait_sent([stroke])
 
 
-def pixels(url):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))), dtype=float)
-
-
-def test_the_answer_changes_while_the_pen_is_down_and_the_last_one_shown_is_the_one_kept(visit, db):  # noqa: F811
+def test_the_answer_changes_while_the_pen_is_down_and_the_last_one_shown_is_the_one_kept(visit, db):
     visitor = visit()
     visitor.page.evaluate(NOTE)
-    slowly(visitor, NINE)
+    visitor.press(NINE, wait=30)
     expect(visitor.at("answer_digit")).to_have_text("9")
     visitor.page.wait_for_timeout(300)  # the pen rests at its last position
     before = visitor.page.evaluate("window.noted")
@@ -61,24 +44,23 @@ def test_the_answer_changes_while_the_pen_is_down_and_the_last_one_shown_is_the_
     assert visitor.answer() == 9
     after = visitor.page.evaluate("window.noted")[len(before) - 1 :]
     assert {digit for digit, *_ in after} == {"9"}  # it neither flickered nor jumped
-    last, kept = (pixels(url) for _, url, _ in after[-2:])
+    last, kept = (pixels(url).astype(float) for _, url, _ in after[-2:])
     assert np.abs(last - kept).mean() < 4  # of 255: what one more position can change
     saved(visitor)
     assert rows(db) == [(9, None)]
 
 
-def test_a_finger_is_answered_too_before_it_is_lifted(visit, db):  # noqa: F811
+def test_a_finger_is_answered_too_before_it_is_lifted(visit, db):
     visitor = visit(**PHONE)
     visitor.page.evaluate(NOTE)
-    session = visitor.context.new_cdp_session(visitor.page)
-    x0, y0 = visitor._corner()
-    for i, (x, y) in enumerate(NINE):
-        kind = "touchMove" if i else "touchStart"
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x0 + x, "y": y0 + y}]})
+    hand = Hand(visitor)
+    hand.put(0, NINE[0])
+    for point in NINE[1:]:
+        hand.move(0, point)
         visitor.page.wait_for_timeout(30)
     expect(visitor.at("answer_digit")).to_have_text("9")
     assert {digit for digit, _, busy in visitor.page.evaluate("window.noted") if busy} >= {"0", "9"}
-    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    hand.lift(0)
     visitor.wait_sent([NINE])
     assert visitor.answer() == 9
 
@@ -87,16 +69,12 @@ class Way:
     """What lies between the page and `POST /answer`: `pass_on` is called with each question."""
 
     def __init__(self, visitor, pass_on):
-        self.asked = self.under_way = self.most = 0
-        self.pass_on = pass_on
+        self.asked, self.pass_on = 0, pass_on
         visitor.page.route("**/answer", self._hear)
 
     def _hear(self, route):
         self.asked += 1
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
         self.pass_on(route)
-        self.under_way -= 1
 
 
 FAULTS = {
@@ -111,10 +89,10 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_without_the_route_the_page_works_all_the_same_and_stops_asking(visit, db, fault):  # noqa: F811
+def test_without_the_route_the_page_works_all_the_same_and_stops_asking(visit, db, fault):
     visitor = visit()
     way = Way(visitor, FAULTS[fault])
-    slowly(visitor, NINE, wait=10)
+    visitor.press(NINE, wait=10)
     visitor.page.wait_for_timeout(1_700)  # longer than three answers may take
     expect(visitor.at("answer_digit")).to_have_text("")
     lift(visitor, NINE)
@@ -126,11 +104,11 @@ def test_without_the_route_the_page_works_all_the_same_and_stops_asking(visit, d
     visitor.complaints[:] = [text for text in visitor.complaints if "Failed to load resource" not in text]
 
 
-def test_where_many_ask_the_page_asks_less_by_itself_and_goes_on(visit, db):  # noqa: F811
+def test_where_many_ask_the_page_asks_less_by_itself_and_goes_on(visit, db):
     visitor = visit()
     refusing = True
     way = Way(visitor, lambda route: route.fulfill(status=503, body="") if refusing else route.continue_())
-    slowly(visitor, NINE, wait=30)
+    visitor.press(NINE, wait=30)
     assert 2 <= way.asked <= 12  # the pen was at 37 places for a second or more
     refusing = False
     expect(visitor.at("answer_digit")).to_have_text("9")
@@ -139,7 +117,7 @@ def test_where_many_ask_the_page_asks_less_by_itself_and_goes_on(visit, db):  # 
     visitor.complaints[:] = [text for text in visitor.complaints if "503" not in text]
 
 
-def test_one_question_is_under_way_at_a_time(visit):  # noqa: F811
+def test_one_question_is_under_way_at_a_time(visit):
     visitor = visit()
     visitor.page.evaluate(
         """() => {
@@ -154,13 +132,13 @@ def test_one_question_is_under_way_at_a_time(visit):  # noqa: F811
           };
         }"""
     )
-    slowly(visitor, NINE)
+    visitor.press(NINE, wait=30)
     lift(visitor, NINE)
     visitor.answer()
     assert visitor.page.evaluate("window.most") == 1
 
 
-def test_an_answer_that_comes_after_the_drawing_was_cleared_is_not_shown(visit):  # noqa: F811
+def test_an_answer_that_comes_after_the_drawing_was_cleared_is_not_shown(visit):
     visitor = visit()
     (stroke,) = placed(DIGITS[7])
     held = []
@@ -176,7 +154,7 @@ def test_an_answer_that_comes_after_the_drawing_was_cleared_is_not_shown(visit):
 
 
 @pytest.mark.parametrize(("motion", "seconds"), [("no-preference", "0.1s"), ("reduce", "0s")])
-def test_the_bars_move_softly_but_for_those_who_want_no_motion(visit, motion, seconds):  # noqa: F811
+def test_the_bars_move_softly_but_for_those_who_want_no_motion(visit, motion, seconds):
     visitor = visit(reduced_motion=motion)
     assert visitor.page.locator(".bar i").first.evaluate("i => getComputedStyle(i).transitionDuration") == seconds
 
@@ -197,7 +175,7 @@ def by_key(visitor):
 
 
 @pytest.mark.parametrize("undo", [by_mouse, by_touch, by_key])
-def test_undo_takes_the_last_stroke_away_again_and_again(visit, db, undo):  # noqa: F811
+def test_undo_takes_the_last_stroke_away_again_and_again(visit, db, undo):
     visitor = visit(**PHONE if undo is by_touch else {})
     stem, (slip,) = placed(DIGITS[1])[0], placed([[(0.1, 0.1), (0.9, 0.2), (0.1, 0.8), (0.9, 0.9)]])
     visitor.draw([stem])
@@ -223,11 +201,11 @@ def test_undo_takes_the_last_stroke_away_again_and_again(visit, db, undo):  # no
     assert rows(db) == [(7, 7), (1, None)]
 
 
-def test_the_undo_key_does_nothing_while_the_pen_is_down_or_in_the_history(visit, db):  # noqa: F811
+def test_the_undo_key_does_nothing_while_the_pen_is_down_or_in_the_history(visit, db):
     visitor = visit(viewport={"width": 1280, "height": 1400})
     first, second = placed(DIGITS[4])
     visitor.draw([first])
-    slowly(visitor, second, wait=0)
+    visitor.press(second, wait=0)
     by_key(visitor)
     lift(visitor, second)
     assert visitor.answer() == 4 and visitor.strokes_sent == 2
@@ -242,7 +220,7 @@ def test_the_undo_key_does_nothing_while_the_pen_is_down_or_in_the_history(visit
     assert rows(db) == [(4, 4)]
 
 
-def test_an_undo_right_after_a_stroke_leaves_canvas_answer_and_row_one(visit, db):  # noqa: F811
+def test_an_undo_right_after_a_stroke_leaves_canvas_answer_and_row_one(visit, db):
     visitor = visit()
     first, second = placed(DIGITS[4])
     visitor.draw([first])
@@ -258,7 +236,7 @@ def test_an_undo_right_after_a_stroke_leaves_canvas_answer_and_row_one(visit, db
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_edge_of_the_canvas_stands_out_from_the_page_and_from_black_and_white(visit, scheme):  # noqa: F811
+def test_the_edge_of_the_canvas_stands_out_from_the_page_and_from_black_and_white(visit, scheme):
     visitor = visit(color_scheme=scheme)
     edge, page, black, white = visitor.page.evaluate(
         """() => {

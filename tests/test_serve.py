@@ -73,6 +73,19 @@ def refused(address, path="/predictions.csv"):
     return error.value.code, error.value.headers["Retry-After"], error.value.read().decode()
 
 
+def hold(monkeypatch, module, name):
+    """Has every call of module.name wait. (event that lets them go, semaphore with one for each that came)."""
+    go, waiting, function = threading.Event(), threading.Semaphore(0), getattr(module, name)
+
+    def wait_for_it(*arguments):
+        waiting.release()
+        assert go.wait(60)
+        return function(*arguments)
+
+    monkeypatch.setattr(module, name, wait_for_it)
+    return go, waiting
+
+
 def check_download(csv, db):
     frame = pd.read_csv(csv, parse_dates=["created_at"], dtype={"true_label": "Int64"})
     table = db.fetch_predictions()
@@ -202,14 +215,7 @@ def test_while_all_else_takes_the_processor_there_are_no_live_answers(address, m
 
 
 def test_few_drawings_are_answered_at_once_and_none_waits(address, monkeypatch):
-    go, predicting, predict = threading.Event(), threading.Semaphore(0), serve.predict
-
-    def wait_for_it(*arguments):
-        predicting.release()
-        assert go.wait(60)
-        return predict(*arguments)
-
-    monkeypatch.setattr(serve, "predict", wait_for_it)
+    go, predicting = hold(monkeypatch, serve, "predict")
     with concurrent.futures.ThreadPoolExecutor() as threads:
         first = [threads.submit(ask, address, png(SEVEN)) for _ in range(serve.ANSWERS_AT_ONCE)]
         assert all(predicting.acquire(timeout=60) for _ in first)
@@ -264,14 +270,7 @@ def test_a_download_while_the_database_is_away_is_refused_with_a_sentence(addres
 
 def test_a_third_download_at_once_is_refused_until_another_one_ends(address, save, monkeypatch, db):
     save(1)
-    go, reading, fetch_export = threading.Event(), threading.Semaphore(0), db.fetch_export
-
-    def wait_for_it(*which):
-        reading.release()
-        assert go.wait(60)
-        return fetch_export(*which)
-
-    monkeypatch.setattr(db, "fetch_export", wait_for_it)
+    go, reading = hold(monkeypatch, db, "fetch_export")
     texts = []
     threads = [threading.Thread(target=lambda: texts.append(get(address).read())) for _ in range(serve.DOWNLOADS)]
     for thread in threads:

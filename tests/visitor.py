@@ -18,7 +18,7 @@ class Visitor:
     """One session of the app at `address` (host:port). Raises OSError or websockets' errors when the app goes away."""
 
     def __init__(self, address, timeout=120, record=False):
-        self.timeout = timeout
+        self.address, self.timeout = address, timeout
         self.blocks = {}  # path of a container on the page -> its key
         self.elements = {}  # path of an element -> (the element, the fragment it belongs to)
         self.messages = {}  # hash -> message, for those that the server sends once and then only names
