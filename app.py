@@ -41,4 +41,5 @@ with st.container(key=HISTORY):
     show_history(visitor, beside.snapshot, beside.outbox)
 with st.container(key=INSIGHTS):
     show_insights(visitor, beside.counter)
+visitor.due = frozenset()
 freeze()

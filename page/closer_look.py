@@ -11,21 +11,26 @@ from model import Prediction
 from page.answer import show_bars
 from page.drawing import rerun
 from page.news import time_zone
-from page.visitor import DRAWING, LOOK, SAVE_WAIT, Visitor
+from page.visitor import DRAWING, LOOK, SAVE_WAIT, Visitor, fragment
 from store.outbox import Outbox
 from store.reader import AWAY
 from store.snapshot import Snapshot
 from utils import DrawingError, decode_drawing, encode_png, preprocess, to_pixels
 
 
-# Closed, it has the drawing's notice look again: a label that was given here may still wait, or be lost.
-@st.dialog("A closer look", on_dismiss=partial(st.rerun, DRAWING))
 def closer_look(visitor: Visitor, drawing_id: str, snapshot: Snapshot, outbox: Outbox) -> None:
     """Show one drawing large, and let its own visitor say what it is."""
-    show_look(visitor, drawing_id, f"relabel-{visitor.tables_sent}", snapshot, outbox)
+    dialog = st.dialog("A closer look", on_dismiss=partial(close, visitor))
+    dialog(show_look)(visitor, drawing_id, f"relabel-{visitor.tables_sent}", snapshot, outbox)
 
 
-@st.fragment(key=LOOK)  # a dialog cannot be rerun by name, its content can
+def close(visitor: Visitor) -> None:
+    """Have the drawing's notice look again: a label that was given here may still wait, or be lost."""
+    visitor.due -= {LOOK}
+    rerun(visitor, DRAWING)
+
+
+@fragment(LOOK)  # a dialog cannot be rerun by name, its content can
 def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, outbox: Outbox) -> None:
     """key: of the buttons, another one each time: session state would hold the label that was given the last time."""
     try:

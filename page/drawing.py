@@ -18,7 +18,7 @@ from model import DigitNet, predict
 from page import answer
 from page.canvas import canvas_url, decode, show_canvas
 from page.scripts import route, run_script
-from page.visitor import DRAWING, SAVE_WAIT, Drawing, Reading, Visitor
+from page.visitor import DRAWING, PAGE, SAVE_WAIT, Drawing, Reading, Visitor, fragment
 from store.outbox import Outbox
 from utils import DrawingError, encode_png, preprocess_gray, side_by_side_gray, to_gray, to_pixels
 
@@ -34,7 +34,7 @@ RESTARTED = (
 TURN = threading.Lock()
 
 
-@st.fragment(key=DRAWING)
+@fragment(DRAWING)
 def show_drawing(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
     end = partial(end_drawing, visitor, model, outbox)
     with TURN:
@@ -62,16 +62,18 @@ def canvas_key(drawing: Drawing) -> str:
 
 
 def rerun(visitor: Visitor, *fragments: str) -> None:
-    """For the callbacks of other parts of the page: rerun these fragments.
+    """For callbacks: rerun these fragments. It ends the callback.
 
     And the drawing, where a stroke came in the same message: the canvas has no callback of its own, since a run that is
-    asked for anew would hold up each stroke, and a press that follows it.
+    asked for anew would hold up each stroke, and a press that follows it. And what was asked for before, if it has not
+    run since: a message that comes meanwhile, whose callbacks ask for other parts, makes Streamlit forget it.
     """
     try:
         stroke = unread(visitor) is not None
     except DrawingError:  # the drawing says so
         stroke = True
-    st.rerun([*fragments, DRAWING] if stroke else list(fragments))
+    visitor.due |= {*fragments, DRAWING} if stroke else {*fragments}
+    st.rerun(PAGE if PAGE in visitor.due else sorted(visitor.due))
 
 
 def unread(visitor: Visitor) -> str | None:
@@ -145,7 +147,7 @@ def end_drawing(
         if digit is not None and kept:
             visitor.label(outbox, drawing.id, digit)
         visitor.drawing = Drawing(refusal="" if kept else TOO_FAST, last_label=digit if kept else None)
-    st.rerun(DRAWING)
+    rerun(visitor, DRAWING)
 
 
 def show_labels(drawing: Drawing, end: Callable[..., None]) -> None:
@@ -205,4 +207,4 @@ def show_unseen(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
 def say_restarted(visitor: Visitor) -> None:
     if visitor.drawing.reading is None:
         visitor.drawing = Drawing(refusal=RESTARTED)
-    st.rerun(DRAWING)
+    rerun(visitor, DRAWING)

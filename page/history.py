@@ -13,7 +13,7 @@ from page.closer_look import closer_look
 from page.drawing import rerun
 from page.filters import filtered, search
 from page.news import begin, route, time_zone
-from page.visitor import HISTORY, INSIGHTS, Visitor
+from page.visitor import HISTORY, INSIGHTS, Visitor, fragment
 from store.outbox import Outbox
 from store.snapshot import NO_DIGIT, WRONG, Snapshot, View
 
@@ -25,7 +25,7 @@ ROOM = 560  # pixels that filters, ten rows and the download take: what is below
 TABLES = 4  # that were sent to a visitor last: on these a press finds its row
 
 
-@st.fragment(key=HISTORY)
+@fragment(HISTORY)
 def show_history(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
     """Show the history and keep it current. Waits for the database for a moment, and not if it is known to be away."""
     view = begin(visitor, HISTORY, snapshot, max_age=1, seconds=SECONDS)

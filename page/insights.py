@@ -4,14 +4,14 @@ import streamlit as st
 
 from page.charts import show_confusion, show_reliability, show_time
 from page.news import begin
-from page.visitor import INSIGHTS, Visitor
+from page.visitor import INSIGHTS, Visitor, fragment
 from store.counts import Counter
 from utils import wilson
 
 SECONDS = 10  # between two questions for news
 
 
-@st.fragment(key=INSIGHTS)
+@fragment(INSIGHTS)
 def show_insights(visitor: Visitor, counter: Counter) -> None:
     """Show the figures and charts once they are scrolled to, and keep them current."""
     figures = begin(visitor, INSIGHTS, counter, max_age=5, seconds=SECONDS)

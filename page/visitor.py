@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,12 @@ import db
 from model import Prediction
 from store.outbox import Outbox, Ticket
 
+Show = TypeVar("Show", bound=Callable[..., None])
+
 # The page's fragments, and the containers they are shown in. Callbacks rerun their own by name (drawing.rerun): what
 # changes at one moment comes as one message, for which Streamlit alone reruns the fragment of the first change.
 DRAWING, HISTORY, LOOK, INSIGHTS = "drawing", "history", "look", "insights"
+PAGE = "app"  # all of them, and what is around them
 
 SAVE_WAIT = 0.3  # seconds that a page may wait for a save before it says that it is still under way
 
@@ -73,6 +76,7 @@ class Visitor:
     """Everything that the page keeps of a session."""
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))  # of no meaning elsewhere
+    due: frozenset[str] = frozenset({PAGE})  # fragments to rerun: asked for, and not run to their end since
     drawing: Drawing = field(default_factory=Drawing)
     tickets: dict[str, dict[str, Ticket]] = field(default_factory=dict)  # own drawing -> of its prediction and label
     shown: frozenset[str] = frozenset()  # lost drawings that the page has named
@@ -115,6 +119,21 @@ class Visitor:
     def to_follow(self) -> list[Ticket]:
         """The writes of which the page has not yet said what became of them."""
         return [t for i, writes in self.tickets.items() if i not in self.told for t in writes.values()]
+
+
+def fragment(name: str) -> Callable[[Show], Show]:
+    """A part of the page that callbacks have rerun by its name."""
+
+    def decorate(show: Show) -> Show:
+        @st.fragment(key=name)
+        @wraps(show)
+        def run(visitor: Visitor, *args: Any) -> None:
+            show(visitor, *args)
+            visitor.due -= {name}
+
+        return run  # type: ignore[return-value]
+
+    return decorate
 
 
 def this_visitor() -> Visitor:

@@ -295,7 +295,7 @@ def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
 
 
 def test_all_pairs_are_shown_again_whatever_else_the_message_asks_for(monkeypatch):
-    visitor, rerun = Visitor(pair=(3, 5)), []
+    visitor, rerun = Visitor(pair=(3, 5), due=frozenset()), []
     monkeypatch.setattr(history.st, "rerun", rerun.append)
     history.show_all_pairs(visitor)
     assert visitor.pair is None
@@ -417,7 +417,7 @@ def test_a_stroke_goes_on_while_another_visitors_row_arrives(chromium, url, db, 
         assert all(seen[round(y), round(x)] > 128 for x, y in stroke)
 
 
-def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db):
+def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db, save):
     with Person(chromium, url, viewport={"width": 1280, "height": 1600}, timezone_id="Asia/Tokyo") as visitor:
         visitor.draw(STROKES)
         visitor.answer()
@@ -426,8 +426,10 @@ def test_a_row_is_picked_shown_and_labelled_by_its_own_visitor(chromium, url, db
         dialog = look(visitor)
         expect(dialog).to_contain_text("not labelled")
         expect(dialog.get_by_role("img", name="28 by 28")).to_be_visible()
+        save(5)  # news meanwhile
+        expect(visitor.at("history")).to_contain_text("2 drawings", timeout=15_000)
         dialog.get_by_role("radio", name="3", exact=True).click()
-        until(lambda: db.fetch_predictions()["true_label"].fillna(-1).tolist() == [3])
+        until(lambda: db.fetch_predictions()["true_label"].dropna().tolist() == [3])
         expect(dialog).to_contain_text("labelled 3")
         visitor.page.keyboard.press("Escape")
         expect(visitor.at("history")).to_contain_text("1 labelled", timeout=15_000)

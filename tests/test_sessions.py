@@ -1,6 +1,8 @@
 """Many at once: sessions share the network and the database, and nothing else."""
 
+import json
 import random
+import time
 
 import pandas as pd
 from helpers import all_at_once, same_ink, scribble, until
@@ -85,19 +87,23 @@ def test_rapid_clicking_never_labels_the_wrong_drawing(db, app):
     assert len(labelled) >= 4  # else the test would show nothing
 
 
+def news(asking, value):
+    """The message that there is news, from the element of a section that asks for it."""
+    events = json.dumps([{"event": "news", "value": value}])
+    return WidgetState(id=f"$$STREAMLIT_INTERNAL_KEY_{asking.bidi_component.id}__events", json_trigger_value=events)
+
+
 def test_a_filter_that_comes_in_one_message_with_a_press_is_heard_as_well(db, app):
     """As on a phone: to leave the search field with a tap on Clear is one message, which reruns one fragment."""
     visitor = Visitor(app.address)
     visitor.draw(scribble(random.Random(4)))
     until(lambda: visitor.look_again() or visitor.saved)
     asking, fragment_id = next(found for found in visitor.inside("history") if "history_news" in str(found[0]))
-    news = WidgetState(id=f"$$STREAMLIT_INTERNAL_KEY_{asking.bidi_component.id}__events")
-    news.json_trigger_value = '[{"event": "news", "value": 1}]'
 
     def said(text):
         return any(text in element.markdown.body for element, _ in visitor.inside("history"))
 
-    until(lambda: visitor.rerun([news], fragment_id) or said("1 drawing ·"))
+    until(lambda: visitor.rerun([news(asking, 1)], fragment_id) or said("1 drawing ·"))
     field = next(e.text_input.id for e, _ in visitor.inside("history") if e.HasField("text_input"))
     clear = next(e.button.id for e, _ in visitor.inside("clear") if e.HasField("button"))
     old = visitor.drawing_id
@@ -106,6 +112,23 @@ def test_a_filter_that_comes_in_one_message_with_a_press_is_heard_as_well(db, ap
     until(lambda: said("None of them matches.") or visitor.read(seconds=0.2), 20)
     visitor.close()
     assert visitor.drawing_id != old
+
+
+def test_news_that_come_while_a_press_is_taken_do_not_have_the_page_forget_it(db, app):
+    """Streamlit reruns what the callbacks of the later message ask for, and what the earlier ones asked for no more."""
+    visitor, chance = Visitor(app.address), random.Random(6)
+    for pause in range(0, 40, 2):
+        visitor.draw(scribble(chance))
+        asking, fragment_id = next(found for found in visitor.inside("history") if "history_news" in str(found[0]))
+        clear = next(e.button.id for e, _ in visitor.inside("clear") if e.HasField("button"))
+        press = [visitor.canvas_state(scribble(chance)), WidgetState(id=clear, trigger_value=True)]
+        old = visitor.drawing_id
+        visitor.send(press, visitor.canvas[1])
+        time.sleep(pause / 1000)
+        visitor.send([news(asking, pause)], fragment_id)
+        until(lambda: visitor.read(seconds=0.2) or visitor.drawing_id not in (old, None), 20)  # noqa: B023
+        until(lambda: whole(visitor) or visitor.read(seconds=0.2))
+    visitor.close()
 
 
 def test_twenty_sessions_at_once_get_twenty_answers_and_twenty_rows(db, app):
