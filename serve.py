@@ -20,10 +20,11 @@ import io
 import logging
 import signal
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -35,6 +36,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+from streamlit.runtime.app_session import AppSession, AppSessionState
+from streamlit.runtime.scriptrunner import RerunData
 from streamlit.watcher.polling_path_watcher import PollingPathWatcher
 
 import db
@@ -297,6 +300,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     end_in_time()
     # Streamlit reads config.toml five times a second to see whether it has changed, which no setting stops.
     PollingPathWatcher._check_if_path_changed = lambda watcher: None  # type: ignore[assignment, method-assign]
+    send_runs_to_their_end()
     store.start(db)
     with contextlib.suppress(ModelError):  # the page says it
         await run_in_threadpool(served_model, MODEL)
@@ -304,6 +308,32 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
         yield
     finally:
         await run_in_threadpool(store.stop)
+
+
+def send_runs_to_their_end() -> None:
+    """Have a message that comes as a run ends wait until what that run said is on its way.
+
+    Streamlit begins a new run for it at once, and drops what the one before has said and not yet sent: a page would
+    show the buttons of a drawing that has ended.
+    """
+    create, handle = AppSession._create_scriptrunner, AppSession._handle_scriptrunner_event_on_event_loop
+    waiting: weakref.WeakKeyDictionary[AppSession, list[RerunData]] = weakref.WeakKeyDictionary()
+
+    def begin(session: AppSession, initial_rerun_data: RerunData) -> None:
+        runner = session._scriptrunner
+        if runner is None:
+            create(session, initial_rerun_data)
+        elif not runner.request_rerun(initial_rerun_data):  # it has run to its end, and will say so
+            waiting.setdefault(session, []).append(initial_rerun_data)
+
+    def handle_and_go_on(session: AppSession, *args: Any, **kwargs: Any) -> None:
+        handle(session, *args, **kwargs)
+        if session._scriptrunner is None and session._state != AppSessionState.SHUTDOWN_REQUESTED:
+            for data in waiting.pop(session, []):
+                begin(session, data)
+
+    AppSession._create_scriptrunner = begin  # type: ignore[assignment, method-assign]
+    AppSession._handle_scriptrunner_event_on_event_loop = handle_and_go_on  # type: ignore[assignment, method-assign]
 
 
 def end_in_time() -> None:

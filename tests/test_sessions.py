@@ -5,6 +5,7 @@ import random
 import time
 
 import pandas as pd
+from chaos import App
 from helpers import all_at_once, same_ink, scribble, until
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from visitor import Visitor
@@ -87,6 +88,11 @@ def test_rapid_clicking_never_labels_the_wrong_drawing(db, app):
     assert len(labelled) >= 4  # else the test would show nothing
 
 
+def asking_for_news(visitor):
+    """(element, fragment_id) of what asks for news of the history."""
+    return next(found for found in visitor.inside("history") if "history_news" in str(found[0]))
+
+
 def news(asking, value):
     """The message that there is news, from the element of a section that asks for it."""
     events = json.dumps([{"event": "news", "value": value}])
@@ -98,7 +104,7 @@ def test_a_filter_that_comes_in_one_message_with_a_press_is_heard_as_well(db, ap
     visitor = Visitor(app.address)
     visitor.draw(scribble(random.Random(4)))
     until(lambda: visitor.look_again() or visitor.saved)
-    asking, fragment_id = next(found for found in visitor.inside("history") if "history_news" in str(found[0]))
+    asking, fragment_id = asking_for_news(visitor)
 
     def said(text):
         return any(text in element.markdown.body for element, _ in visitor.inside("history"))
@@ -119,7 +125,7 @@ def test_news_that_come_while_a_press_is_taken_do_not_have_the_page_forget_it(db
     visitor, chance = Visitor(app.address), random.Random(6)
     for pause in range(0, 40, 2):
         visitor.draw(scribble(chance))
-        asking, fragment_id = next(found for found in visitor.inside("history") if "history_news" in str(found[0]))
+        asking, fragment_id = asking_for_news(visitor)
         clear = next(e.button.id for e, _ in visitor.inside("clear") if e.HasField("button"))
         press = [visitor.canvas_state(scribble(chance)), WidgetState(id=clear, trigger_value=True)]
         old = visitor.drawing_id
@@ -129,6 +135,38 @@ def test_news_that_come_while_a_press_is_taken_do_not_have_the_page_forget_it(db
         until(lambda: visitor.read(seconds=0.2) or visitor.drawing_id not in (old, None), 20)  # noqa: B023
         until(lambda: whole(visitor) or visitor.read(seconds=0.2))
     visitor.close()
+
+
+SLOW = """
+import time
+from streamlit.runtime import app_session
+request = app_session.AppSession.request_rerun
+def later(session, state):
+    time.sleep(0.2)  # the server's only thread: nothing of what the run before says goes out meanwhile
+    request(session, state)
+app_session.AppSession.request_rerun = later
+"""
+
+
+def test_what_a_run_said_is_shown_even_if_the_next_message_comes_as_it_ends(db, server, tmp_path):
+    """Streamlit alone drops what a run has said that is over and not yet sent, when the next one begins."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    app = App(tmp_path / "app.log", PYTHONPATH=str(tmp_path), **server)
+    try:
+        app.wait_until_up()
+        visitor, chance = Visitor(app.address), random.Random(7)
+        for i in range(3):
+            visitor.draw(scribble(chance))
+            old, (asking, fragment_id) = visitor.drawing_id, asking_for_news(visitor)
+            clear = next(e.button.id for e, _ in visitor.inside("clear") if e.HasField("button"))
+            visitor.send([WidgetState(id=clear, trigger_value=True)], visitor.canvas[1])
+            visitor.send([news(asking, i)], fragment_id)
+            until(lambda: visitor.read(seconds=0.2) or visitor.drawing_id not in (old, None), 20)  # noqa: B023
+            until(lambda: whole(visitor) or visitor.read(seconds=0.2))
+        visitor.close()
+    finally:
+        app.process.kill()
+        app.process.wait()
 
 
 def test_twenty_sessions_at_once_get_twenty_answers_and_twenty_rows(db, app):
