@@ -5,6 +5,7 @@ checked here: that a drawing is a PNG.
 """
 
 import io
+import json
 import logging
 import math
 import operator
@@ -13,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,23 +28,28 @@ from store.table import LATE_SECONDS, NO_DIGIT_ABOVE, AnswerCount, Change, Histo
 
 log = logging.getLogger(__name__)
 
+Strokes = Sequence[Sequence[Sequence[float]]]  # each a list of (x, y)
+LabelSource = Literal["confirmed", "chosen"]  # with the one tap that agrees, or among the ten digits
+
 MAX_DRAWING_BYTES = 256 * 1024  # three times the largest PNG of 280 × 280 grey pixels
 
 # A write that timed out may still reach the server later, after its retry or a newer one: the older never wins.
 SAVE_PREDICTION = """
     INSERT INTO predictions (id, created_at, updated_at, predicted_digit, confidence, probabilities, not_a_digit,
-                             drawing, model_version, thumbnail)
+                             drawing, model_version, thumbnail, strokes, session)
     VALUES (%(id)s, %(created_at)s, %(now)s, %(digit)s, %(confidence)s, %(probabilities)s, %(not_a_digit)s,
-            %(drawing)s, %(model_version)s, %(thumbnail)s)
+            %(drawing)s, %(model_version)s, %(thumbnail)s, %(strokes)s, %(session)s)
     ON CONFLICT (id) DO UPDATE SET
         updated_at = EXCLUDED.updated_at, predicted_digit = EXCLUDED.predicted_digit, confidence = EXCLUDED.confidence,
         probabilities = EXCLUDED.probabilities, not_a_digit = EXCLUDED.not_a_digit, drawing = EXCLUDED.drawing,
-        model_version = EXCLUDED.model_version, thumbnail = EXCLUDED.thumbnail
+        model_version = EXCLUDED.model_version, thumbnail = EXCLUDED.thumbnail, strokes = EXCLUDED.strokes,
+        session = EXCLUDED.session
     WHERE predictions.updated_at <= EXCLUDED.updated_at
 """
 SAVE_LABEL = """
     UPDATE predictions SET
         true_label = CASE WHEN labelled_at > %(now)s THEN true_label ELSE %(digit)s END,
+        label_source = CASE WHEN labelled_at > %(now)s THEN label_source ELSE %(source)s END,
         labelled_at = greatest(labelled_at, %(now)s),
         updated_at = greatest(updated_at, %(now)s)
     WHERE id = %(id)s
@@ -70,13 +76,15 @@ def save_prediction(
     drawing: bytes,
     model_version: str,
     thumbnail_png: bytes | None = None,
+    strokes: Strokes | None = None,
+    session: str | None = None,
 ) -> None:
     """Insert the row of this drawing, or update it; its label and its first `created_at` stay as they are.
 
     created_at: aware; digit: 0..9; confidence, not_a_digit: 0..1; probabilities: ten of 0..1; drawing: PNG, at most
     256 KiB; model_version: 1 to 64 characters; thumbnail_png: what `thumbnail` made of the pixels; without
-    it, the drawing is decoded for one. Raises TypeError, ValueError or Refused for any other value, DatabaseError if
-    the database is away.
+    it, the drawing is decoded for one; strokes: of (x, y) in canvas pixels, at most 128 KiB as JSON; session: a UUID.
+    Raises TypeError, ValueError or Refused for any other value, DatabaseError if the database is away.
     """
     if not isinstance(drawing, bytes) or not drawing.startswith(b"\x89PNG") or len(drawing) > MAX_DRAWING_BYTES:
         raise ValueError(f"drawing must be PNG bytes, at most {MAX_DRAWING_BYTES} of them, not {drawing!r:.40}")
@@ -91,17 +99,19 @@ def save_prediction(
         "drawing": psycopg2.Binary(drawing),
         "model_version": model_version,
         "thumbnail": thumbnail_png or thumbnail(drawing),
+        "strokes": None if strokes is None else json.dumps(strokes),
+        "session": session,
     }
     _run(postgres.writes, SAVE_PREDICTION, row)
 
 
-def save_label(drawing_id: uuid.UUID | str, digit: int) -> None:
-    """Set the true label of this drawing, 0 to 9, on its row and on no other.
+def save_label(drawing_id: uuid.UUID | str, digit: int, source: LabelSource | None = None) -> None:
+    """Set the true label of this drawing, 0 to 9, on its row and on no other. source: how it was given, where known.
 
     Raises TypeError or Refused for any other digit, NoSuchDrawing if the row is not there, DatabaseError if the
     database is away.
     """
-    row = {"id": str(drawing_id), "digit": operator.index(digit), "now": _now()}
+    row = {"id": str(drawing_id), "digit": operator.index(digit), "source": source, "now": _now()}
     if _run(postgres.writes, SAVE_LABEL, row).rowcount == 0:
         raise NoSuchDrawing(f"no drawing {drawing_id} in the table: save its prediction before its label")
 

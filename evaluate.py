@@ -21,8 +21,16 @@ import torch
 from PIL import Image, ImageDraw
 
 from model import NO_DIGIT_ABOVE, DigitNet, load_model, predict
-from training.strokes import doodles, numbers, place, render_strokes
-from utils import decode_drawing, preprocess, preprocess_gray, side_by_side, side_by_side_gray, wilson
+from training.strokes import doodles, numbers, place
+from utils import (
+    decode_drawing,
+    preprocess,
+    preprocess_gray,
+    render_strokes,
+    side_by_side,
+    side_by_side_gray,
+    wilson,
+)
 
 PLACEMENTS = 5  # times that every drawing is put on the canvas, each at another size and place
 BINS = 15  # of the calibration error, as Guo et al. (2017) count it

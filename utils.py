@@ -8,14 +8,17 @@ handwritten digits"). A drawing that goes through the same steps is read whereve
 import io
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 CANVAS_SIZE = 280  # pixels a side, as the page shows it
 BRUSH_WIDTH = 20  # pixels: about MNIST's own stroke width once the drawing is scaled into 20×20
 MAX_SIDE = 4 * CANVAS_SIZE  # the canvas sends CANVAS_SIZE on every screen; others may send their device's pixels
+SUPERSAMPLING = 4  # a pixel of the canvas is drawn as 4×4 and averaged: the browser's anti-aliasing
 MAX_PNG_BYTES = 1_000_000  # a drawing is 5 to 20 kB
 
 BOX = 20  # MNIST: the longer side of the ink, in pixels
@@ -30,6 +33,9 @@ LEANS = (0.0, 0.125, -0.125, 0.25, -0.25, 0.375, 0.5)
 GAP, LOWEST = 0.03, 0.4
 
 Z = 1.959964  # of the normal distribution: 95 of 100 lie within
+
+
+Strokes = Sequence[npt.ArrayLike]  # each (n, 2): its points, x before y, y downward
 
 
 class DrawingError(ValueError):
@@ -85,11 +91,10 @@ def preprocess(rgba: np.ndarray) -> torch.Tensor | None:
 
 def preprocess_gray(gray: np.ndarray) -> torch.Tensor | None:
     """(h, w) uint8, light ink on dark → (1, 1, 28, 28) float32 in 0..1 as in MNIST, or None if it has no ink."""
-    ink = gray >= INK
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    if len(rows) == 0:
+    if (box := ink_box(gray)) is None:
         return None
-    cut = gray[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    left, top, right, bottom = box
+    cut = gray[top:bottom, left:right]
     side = max(cut.shape)
     small = _area_average(_area_average(cut.astype(np.float32), side).T, side).T
     small = small / small.max()  # full contrast
@@ -97,6 +102,13 @@ def preprocess_gray(gray: np.ndarray) -> torch.Tensor | None:
     y, x = (_offset(small.sum(axis=axis)) for axis in (1, 0))
     picture[0, 0, y : y + BOX, x : x + BOX] = small
     return torch.from_numpy(picture)
+
+
+def ink_box(gray: np.ndarray) -> tuple[int, int, int, int] | None:
+    """(h, w) uint8, light ink on dark → left, top, right and bottom edge of its ink, or None without any."""
+    ink = gray >= INK
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else None
 
 
 def to_pixels(picture: torch.Tensor) -> np.ndarray:
@@ -165,6 +177,53 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(gray).save(buffer, format="PNG", compress_level=1)  # three times as fast, a little larger
     return buffer.getvalue()
+
+
+def render_strokes(strokes: Strokes, size: int = CANVAS_SIZE, brush: float = BRUSH_WIDTH) -> np.ndarray:
+    """Strokes, each a list of (x, y) in canvas pixels, → (size, size) uint8: what the browser's canvas shows of them.
+
+    White on black, round caps and joins, and a quadratic curve through the middles between the points, as the canvas's
+    pencil (Fabric.js, `PencilBrush`) draws them.
+    """
+    image = Image.new("L", (size * SUPERSAMPLING,) * 2)
+    draw = ImageDraw.Draw(image)
+    radius = brush * SUPERSAMPLING / 2
+    for stroke in strokes:
+        points = _smooth(np.asarray(stroke, dtype=np.float64)) * SUPERSAMPLING
+        draw.line([tuple(p) for p in points], fill=255, width=round(2 * radius))
+        for x, y in points:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    return np.asarray(image.reduce(SUPERSAMPLING))
+
+
+def strokes_box(strokes: Strokes, brush: float = BRUSH_WIDTH) -> tuple[float, float, float, float]:
+    """What `ink_box` says of them, within a pixel, without drawing them; beyond the canvas, too."""
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    for stroke in strokes:
+        p = np.asarray(stroke, dtype=np.float64)
+        on_it = [p[:1], p[-1:]]
+        if len(p) > 2:
+            middles = (p[:-1] + p[1:]) / 2
+            a, b, c = np.vstack([p[:1], middles[:-1]]), p[:-1], middles  # start, control and end of each curve
+            bend = a - 2 * b + c
+            turn = np.divide(a - b, bend, out=np.zeros_like(bend), where=bend != 0).clip(0, 1)  # where it turns back
+            on_it += [middles, (1 - turn) ** 2 * a + 2 * turn * (1 - turn) * b + turn**2 * c]
+        points = np.vstack(on_it)
+        low, high = np.minimum(low, points.min(axis=0)), np.maximum(high, points.max(axis=0))
+    (left, top), (right, bottom) = low - brush / 2, high + brush / 2
+    return left, top, right, bottom
+
+
+def _smooth(points: np.ndarray) -> np.ndarray:
+    """(n, 2) points → points along the quadratic curves whose control points they are."""
+    if len(points) < 3:
+        return points
+    middles = (points[:-1] + points[1:]) / 2
+    path = [points[:1]]
+    for start, control, end in zip(np.vstack([points[:1], middles[:-1]]), points[:-1], middles, strict=True):
+        t = np.linspace(0, 1, int(np.ceil(np.linalg.norm(end - start) / 3)) + 2)[1:, None]
+        path.append((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end)
+    return np.vstack([*path, points[-1:]])
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

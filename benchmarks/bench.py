@@ -31,7 +31,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 from seed_rows import GLYPHS  # noqa: E402
 
 from store import embedded  # noqa: E402
-from training.strokes import place, render_strokes  # noqa: E402
+from training.strokes import place  # noqa: E402
+from utils import render_strokes  # noqa: E402
 
 
 @contextlib.contextmanager

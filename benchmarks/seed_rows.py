@@ -7,6 +7,7 @@ honest: of all rows at 90 %, nine in ten are right. The drawings are a few hundr
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -16,8 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import db  # noqa: E402
 from store import postgres  # noqa: E402
-from training.strokes import place, render_strokes  # noqa: E402
-from utils import encode_png  # noqa: E402
+from training.strokes import dense, place  # noqa: E402
+from utils import encode_png, render_strokes  # noqa: E402
 
 PICTURES = 300
 BATCH = 2_000  # rows a statement: within the time limit of a write on a busy machine, too
@@ -35,20 +36,23 @@ GLYPHS = [  # strokes of each digit, in a square of side 10
 ]
 ROWS = """
     INSERT INTO predictions (id, created_at, updated_at, predicted_digit, confidence, probabilities, not_a_digit,
-                             true_label, labelled_at, drawing, model_version, thumbnail)
+                             true_label, labelled_at, drawing, model_version, thumbnail, strokes, session, label_source)
     SELECT gen_random_uuid(), at, at, read, confidence, (
                SELECT array_agg(CASE WHEN d = read THEN confidence ELSE (0.999 - confidence) / 9 END ORDER BY d)
                FROM generate_series(0, 9) AS d),
-           0.001, label, CASE WHEN label IS NOT NULL THEN at END, drawing, 'made up', thumbnail
+           0.001, label, CASE WHEN label IS NOT NULL THEN at END, drawing, 'made up', thumbnail, strokes,
+           gen_random_uuid(), CASE WHEN label IS NOT NULL THEN 'chosen' END
     FROM (
         SELECT at, confidence, digits[pick] AS digit, drawings[pick] AS drawing, thumbnails[pick] AS thumbnail,
+               strokes[pick]::jsonb AS strokes,
                CASE WHEN random() < confidence THEN digits[pick]
                     ELSE (digits[pick] + 1 + floor(random() * 9)::int) %% 10 END AS read,
                CASE WHEN random() < 0.7 THEN digits[pick] END AS label
         FROM (
             SELECT %(first)s + i * %(step)s AS at, 0.999 - 0.6 * random() ^ 20 AS confidence,
                    1 + floor(random() * cardinality(%(digits)s))::int AS pick,
-                   %(digits)s AS digits, %(drawings)s AS drawings, %(thumbnails)s AS thumbnails
+                   %(digits)s AS digits, %(drawings)s AS drawings, %(thumbnails)s AS thumbnails,
+                   %(strokes)s AS strokes
             FROM generate_series(0, %(n)s - 1) AS i
         ) AS picked
     ) AS drawn
@@ -56,17 +60,19 @@ ROWS = """
 
 
 def pictures(rng):
-    """Digits, and for each the PNG of a drawing of it that is like no other."""
+    """Digits, and for each the strokes of a drawing of it that is like no other, and their PNG."""
     digits = rng.integers(0, 10, PICTURES)
     wobbly = [[np.asarray(s) / 10 + rng.normal(0, 0.03, (len(s), 2)) for s in GLYPHS[digit]] for digit in digits]
-    return digits.tolist(), [encode_png(render_strokes(place(strokes, rng))) for strokes in wobbly]
+    placed = [[np.round(dense(s.tolist(), 4), 1).tolist() for s in place(strokes, rng)] for strokes in wobbly]
+    return digits.tolist(), placed, [encode_png(render_strokes(strokes)) for strokes in placed]
 
 
 def seed_rows(n, days=90, progress=lambda done: None):
     """Insert `n` rows, spread evenly over the last `days` days."""
     db.create_table()
-    digits, drawings = pictures(np.random.default_rng(0))
+    digits, strokes, drawings = pictures(np.random.default_rng(0))
     values = {"digits": digits, "drawings": drawings, "thumbnails": [db.thumbnail(png) for png in drawings]}
+    values["strokes"] = [json.dumps(each) for each in strokes]
     now, step = postgres.reads.run("SELECT now(), %(days)s * interval '1 day' / %(n)s", {"days": days, "n": n})[2][0]
     for done in range(0, n, BATCH):
         first = now - (n - done) * step

@@ -2,15 +2,20 @@
 
 import base64
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from utils import BRUSH_WIDTH, CANVAS_SIZE, DrawingError, decode_drawing
+from utils import BRUSH_WIDTH, CANVAS_SIZE, DrawingError, decode_drawing, ink_box, strokes_box
 
 DATA_URL = "data:image/png;base64,"
+MAX_POINTS = 4_000  # of a drawing: half a minute of drawing without pause
+FURTHEST = 10 * CANVAS_SIZE  # from the canvas's corner: with the button held, the pen may leave it
+SLACK = 4  # pixels between the edges of the strokes and those of the ink
+
 NOT_A_DRAWING = "The browser sent something that is not a drawing. Please draw again."
 
 
@@ -63,6 +68,27 @@ def canvas_url(key: str) -> str | None:
     if url is not None and not (isinstance(url, str) and url.startswith(DATA_URL)):
         raise DrawingError(NOT_A_DRAWING)
     return url
+
+
+def strokes_of(key: str, gray: np.ndarray) -> list[list[tuple[float, float]]] | None:
+    """The points of each path that the browser says is on the canvas, as `render_strokes` takes them, to a tenth pixel.
+
+    gray: (h, w) uint8, what is on it. None where the browser says nothing of the kind, too many points, or others than
+    those of this ink: what was drawn is kept all the same.
+    """
+    try:
+        paths = [shape["path"] for shape in st.session_state[key]["drawing"]["raw"]["objects"]]
+        if sum(map(len, paths)) > MAX_POINTS or gray.shape != (CANVAS_SIZE, CANVAS_SIZE):
+            return None
+        # "M", "L": x, y; "Q": the point of the pen, by which the curve to the middle of the next two points is drawn.
+        strokes = [[(round(float(part[1]), 1), round(float(part[2]), 1)) for part in path] for path in paths]
+        strokes = [[point for point, _ in itertools.groupby(stroke)] for stroke in strokes]
+        if not all(abs(x) < FURTHEST and abs(y) < FURTHEST for stroke in strokes for x, y in stroke):
+            return None
+        ink, drawn = ink_box(gray), np.array(strokes_box(strokes)).clip(0, CANVAS_SIZE)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):  # a browser can send anything
+        return None
+    return strokes if ink is not None and np.abs(drawn - ink).max() <= SLACK else None
 
 
 def decode(url: str) -> np.ndarray:

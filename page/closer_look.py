@@ -85,7 +85,7 @@ def percent(p: float) -> str:
 def relabel(visitor: Visitor, drawing_id: str, key: str, outbox: Outbox) -> None:
     digit = st.session_state[key]
     if drawing_id in visitor.tickets and digit is not None:
-        visitor.label(outbox, drawing_id, digit)
+        visitor.label(outbox, drawing_id, digit, "chosen")
         outbox.wait(visitor.tickets[drawing_id].values(), SAVE_WAIT)
     rerun(visitor, LOOK)
 

@@ -16,7 +16,7 @@ import streamlit as st
 import db
 from model import DigitNet, predict
 from page import answer
-from page.canvas import canvas_url, decode, show_canvas
+from page.canvas import canvas_url, decode, show_canvas, strokes_of
 from page.scripts import route, run_script
 from page.visitor import DRAWING, PAGE, SAVE_WAIT, Drawing, Reading, Visitor, fragment
 from store.outbox import Outbox
@@ -99,7 +99,8 @@ def read_canvas(visitor: Visitor, model: DigitNet) -> None:
             visitor.drawing = Drawing()
         return
     prediction = predict(model, picture, side_by_side_gray(gray))
-    reading = Reading(url, gray, prediction, prediction.as_json(encode_png(to_pixels(picture))))
+    strokes = strokes_of(canvas_key(drawing), gray)
+    reading = Reading(url, gray, strokes, prediction, prediction.as_json(encode_png(to_pixels(picture))))
     if drawing.started_at is None:
         visitor.told |= visitor.shown  # what was said once is not said of this drawing, too
     started_at = drawing.started_at or datetime.now(UTC)
@@ -125,6 +126,8 @@ def keep_drawing(visitor: Visitor, outbox: Outbox) -> None:
         drawing=png,
         thumbnail_png=db.thumbnail(drawing.reading.gray),
         model_version=prediction.model_version,
+        strokes=drawing.reading.strokes,
+        session=visitor.id,
     )
     before = visitor.tickets.get(drawing.id, {}).get("prediction")
     new = before is None or before.state == "lost"
@@ -133,7 +136,12 @@ def keep_drawing(visitor: Visitor, outbox: Outbox) -> None:
 
 
 def end_drawing(
-    visitor: Visitor, model: DigitNet, outbox: Outbox, digit: int | None = None, drawing_id: str | None = None
+    visitor: Visitor,
+    model: DigitNet,
+    outbox: Outbox,
+    digit: int | None = None,
+    drawing_id: str | None = None,
+    source: db.LabelSource = "chosen",
 ) -> None:
     """Give the drawing this label, or none, and start the next one.
 
@@ -145,7 +153,7 @@ def end_drawing(
     if digit is None or drawing.reading and drawing_id in (None, drawing.id):
         kept = drawing.reading is drawing.kept
         if digit is not None and kept:
-            visitor.label(outbox, drawing.id, digit)
+            visitor.label(outbox, drawing.id, digit, source)
         visitor.drawing = Drawing(refusal="" if kept else TOO_FAST, last_label=digit if kept else None)
     rerun(visitor, DRAWING)
 
@@ -159,7 +167,9 @@ def show_labels(drawing: Drawing, end: Callable[..., None]) -> None:
     # Its key names the answer: a press means the one that was seen when it was made, whatever has been read since.
     seen = drawing.reading.prediction.digit if drawing.reading and drawing.reading.prediction.is_digit else None
     key = "correct-none" if seen is None else f"correct-{seen}"
-    st.button("Correct", key=key, type="primary", on_click=end, args=(seen, drawing.id), disabled=seen is None)
+    st.button(
+        "Correct", key=key, type="primary", on_click=end, args=(seen, drawing.id, "confirmed"), disabled=seen is None
+    )
 
 
 def show_notice(visitor: Visitor, outbox: Outbox) -> None:

@@ -55,6 +55,7 @@ class Reading:
 
     url: str  # the PNG as the browser sent it
     gray: np.ndarray  # (h, w) uint8
+    strokes: db.Strokes | None  # that made it; None: unknown
     prediction: Prediction
     answer: dict[str, Any]  # the same as `POST /answer` says it, with the picture that the network saw
 
@@ -75,7 +76,7 @@ class Drawing:
 class Visitor:
     """Everything that the page keeps of a session."""
 
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))  # of no meaning elsewhere
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))  # of no meaning outside of the table
     due: frozenset[str] = frozenset({PAGE})  # fragments to rerun: asked for, and not run to their end since
     drawing: Drawing = field(default_factory=Drawing)
     tickets: dict[str, dict[str, Ticket]] = field(default_factory=dict)  # own drawing -> of its prediction and label
@@ -100,9 +101,9 @@ class Visitor:
         ticket = outbox.put(f"{drawing_id} {part}", write, size=size, new=new)
         self.tickets[drawing_id] = self.tickets.get(drawing_id, {}) | {part: ticket}
 
-    def label(self, outbox: Outbox, drawing_id: str, digit: int) -> None:
+    def label(self, outbox: Outbox, drawing_id: str, digit: int, source: db.LabelSource) -> None:
         """Have this label given to an own drawing, after its prediction."""
-        self.put(outbox, drawing_id, "label", partial(db.save_label, drawing_id, digit))
+        self.put(outbox, drawing_id, "label", partial(db.save_label, drawing_id, digit, source))
 
     def states(self) -> dict[str, set[str]]:
         """Own drawing -> "waiting", "saved", "lost": what became of its writes."""

@@ -51,14 +51,11 @@ PREPARE = """
 
 
 def upgrade() -> None:
-    """Make the table, or bring it up to date. Raises DatabaseError.
-
-    A user without the right to do so goes on with the table as it is.
-    """
+    """Make the table, or bring it up to date. Raises DatabaseError, too for a user without the right to do so."""
     files = FILES.keys() - INDEXES
     if files <= _done():
         return
-    with _as_it_is_without_the_right(), _turn(UPGRADE_LOCK, UPGRADE_SECONDS) as run:
+    with _turn(UPGRADE_LOCK, UPGRADE_SECONDS) as run:
         run(PREPARE)
         for number in sorted(files - _numbers(run(DONE))):
             run("BEGIN")
@@ -68,17 +65,19 @@ def upgrade() -> None:
 
 
 def build_indexes() -> None:
-    """As `upgrade`, and then build what that leaves out."""
+    """As `upgrade`, and then build what that leaves out; a user without the right goes on without."""
     upgrade()
-    done = _done()
-    if INDEXES <= done or not done:  # no file, not even the first one, where this user has no right to run it
+    if INDEXES <= _done():
         return
-    with _as_it_is_without_the_right(), _turn(INDEX_LOCK, INDEX_SECONDS) as run:
-        for number in sorted(INDEXES - _numbers(run(DONE))):
-            for statement in FILES[number].split("\n\n"):
-                _drop_unfinished(run, statement)
-                run(statement)
-            run(NOTE, {"number": number})
+    try:
+        with _turn(INDEX_LOCK, INDEX_SECONDS) as run:
+            for number in sorted(INDEXES - _numbers(run(DONE))):
+                for statement in FILES[number].split("\n\n"):
+                    _drop_unfinished(run, statement)
+                    run(statement)
+                run(NOTE, {"number": number})
+    except NotAllowed as error:
+        log.warning("the table predictions goes on with the indexes that it has: %s", error)
 
 
 def _done() -> set[int]:
@@ -91,16 +90,6 @@ def _done() -> set[int]:
 
 def _numbers(result: postgres.Result) -> set[int]:
     return {number for (number,) in result.rows}
-
-
-@contextlib.contextmanager
-def _as_it_is_without_the_right() -> Iterator[None]:
-    try:
-        yield
-    except NotAllowed as error:
-        if not postgres.reads.run("SELECT to_regclass('predictions') IS NOT NULL").rows[0][0]:
-            raise
-        log.warning("the table predictions is used as it is, and may not be up to date: %s", error)
 
 
 @contextlib.contextmanager

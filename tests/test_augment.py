@@ -7,8 +7,7 @@ import torch
 from evaluate import area_under_roc
 from model import load_model
 from training import augment, glyphs, nothing
-from training.strokes import render_strokes
-from utils import BRUSH_WIDTH, preprocess_gray
+from utils import BRUSH_WIDTH, preprocess_gray, render_strokes
 
 
 def field_of(strokes: list[np.ndarray]) -> torch.Tensor:

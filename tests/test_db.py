@@ -33,7 +33,11 @@ def test_a_saved_drawing_comes_back_as_it_was_given(db, prediction):
     assert saved["probabilities"] == prediction["probabilities"]
     assert saved["drawing"] == prediction["drawing"]
     assert saved["model_version"] == "0123456789ab"
-    assert saved[["true_label", "labelled_at"]].isna().all()
+    assert saved[["true_label", "labelled_at", "label_source", "strokes", "session"]].isna().all()
+    drawn = {"strokes": [[(1, 2.5), (3.4, 5)], [(280, 0)]], "session": str(uuid.uuid4())}
+    db.save_prediction(drawing_id, **prediction, **drawn)
+    saved = row(db, drawing_id)
+    assert (saved["strokes"], saved["session"]) == ([[[1, 2.5], [3.4, 5]], [[280, 0]]], drawn["session"])
 
 
 def test_numpy_numbers_are_numbers(db, prediction):
@@ -65,10 +69,12 @@ def test_a_label_lands_on_its_own_row_and_on_no_other(db, prediction):
     ids = [uuid.uuid4() for _ in range(5)]
     for drawing_id in ids:
         db.save_prediction(drawing_id, **prediction)
-    db.save_label(ids[2], 3)
+    db.save_label(ids[2], 3, "chosen")
     labelled = db.fetch_predictions().dropna(subset="true_label")
     assert labelled["id"].tolist() == [str(ids[2])]
-    assert labelled["true_label"].tolist() == [3]
+    assert labelled[["true_label", "label_source"]].to_numpy().tolist() == [[3, "chosen"]]
+    db.save_label(ids[2], 7, "confirmed")
+    assert row(db, ids[2])[["true_label", "label_source"]].tolist() == [7, "confirmed"]
 
 
 def test_a_label_without_its_row_is_never_a_success(db):

@@ -14,8 +14,8 @@ from test_train import write_mnist
 import evaluate
 from model import load_model, predict
 from training import glyphs, nothing
-from training.strokes import dense, doodles, numbers, place, render_strokes
-from utils import CANVAS_SIZE, decode_drawing, preprocess, preprocess_gray, to_gray
+from training.strokes import dense, doodles, numbers, place
+from utils import CANVAS_SIZE, decode_drawing, preprocess, preprocess_gray, render_strokes, to_gray
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
 import model as model_module
-from evaluate import render_strokes
 from model import DigitNet, ModelError, Prediction, load_model, predict, served_model
 from store import table
-from utils import preprocess_gray, side_by_side_gray
+from utils import preprocess_gray, render_strokes, side_by_side_gray
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,8 +13,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 import utils
-from evaluate import render_strokes
-from utils import DrawingError, decode_drawing, encode_png, preprocess, side_by_side, wilson
+from utils import DrawingError, decode_drawing, encode_png, preprocess, render_strokes, side_by_side, wilson
 
 # A seven with a crossbar, in a box of side 1: corners, a slope and two strokes.
 SEVEN = [np.array([[0.1, 0.0], [0.8, 0.02], [0.6, 0.4], [0.35, 1.0]]), np.array([[0.2, 0.5], [0.7, 0.48]])]

@@ -2,18 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from utils import BOX, BRUSH_WIDTH, CANVAS_SIZE
-
-Strokes = Sequence[npt.ArrayLike]  # each (n, 2): its points, x before y
-
-SUPERSAMPLING = 4  # a pixel of the canvas is drawn as 4×4 and averaged: the browser's anti-aliasing
+from utils import BOX, BRUSH_WIDTH, CANVAS_SIZE, Strokes
 
 
 def place(strokes: Strokes, rng: np.random.Generator, size: int = CANVAS_SIZE) -> list[np.ndarray]:
@@ -25,23 +19,6 @@ def place(strokes: Strokes, rng: np.random.Generator, size: int = CANVAS_SIZE) -
     margin = np.minimum(BRUSH_WIDTH / 2, (size - extent) / 2)
     corner = margin + rng.uniform(size=2) * (size - extent - 2 * margin)
     return [(np.asarray(s, dtype=np.float64) - low) * scale + corner for s in strokes]
-
-
-def render_strokes(strokes: Strokes, size: int = CANVAS_SIZE, brush: float = BRUSH_WIDTH) -> np.ndarray:
-    """Strokes, each a list of (x, y) in canvas pixels, → (size, size) uint8: what the browser's canvas shows of them.
-
-    White on black, round caps and joins, and a quadratic curve through the middles between the points, as the canvas's
-    pencil (Fabric.js, `PencilBrush`) draws them.
-    """
-    image = Image.new("L", (size * SUPERSAMPLING,) * 2)
-    draw = ImageDraw.Draw(image)
-    radius = brush * SUPERSAMPLING / 2
-    for stroke in strokes:
-        points = _smooth(np.asarray(stroke, dtype=np.float64)) * SUPERSAMPLING
-        draw.line([tuple(p) for p in points], fill=255, width=round(2 * radius))
-        for x, y in points:
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    return np.asarray(image.reduce(SUPERSAMPLING))
 
 
 def numbers(images: np.ndarray, rng: np.random.Generator, size: int = CANVAS_SIZE) -> np.ndarray:
@@ -64,18 +41,6 @@ def numbers(images: np.ndarray, rng: np.random.Generator, size: int = CANVAS_SIZ
         canvas.paste(enlarged, (round(left), round(top)), enlarged)
         left += enlarged.width + gap * height
     return np.asarray(canvas)
-
-
-def _smooth(points: np.ndarray) -> np.ndarray:
-    """(n, 2) points → points along the quadratic curves whose control points they are."""
-    if len(points) < 3:
-        return points
-    middles = (points[:-1] + points[1:]) / 2
-    path = [points[:1]]
-    for start, control, end in zip(np.vstack([points[:1], middles[:-1]]), points[:-1], middles, strict=True):
-        t = np.linspace(0, 1, int(np.ceil(np.linalg.norm(end - start) / 3)) + 2)[1:, None]
-        path.append((1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end)
-    return np.vstack([*path, points[-1:]])
 
 
 def doodles(rng: np.random.Generator, n: int = 500) -> dict[str, list[dict[str, Any]]]:
