@@ -32,8 +32,8 @@ beside = store.start(db)
 visitor = this_visitor()
 
 st.html(
-    '<h1>Draw a digit</h1><p class="quiet">Write it in the black square. All drawings are kept, those of a visit together.'
-    '<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear, Ctrl Z undo.</span></p>'
+    '<h1>Draw a digit</h1><p class="quiet">Write it in the black square. All drawings are kept, those of a visit '
+    'together.<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear, Ctrl Z undo.</span></p>'
 )
 show_drawing(visitor, model, beside.outbox)
 show_unseen(visitor, model, beside.outbox)

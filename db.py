@@ -213,11 +213,13 @@ EXPORT = """
         SELECT id, sum(octet_length(drawing)) OVER (ORDER BY created_at DESC, id DESC) - octet_length(drawing) AS before
         FROM (
             SELECT id, created_at, drawing FROM predictions WHERE (created_at, id) < (%(created_at)s, %(id)s)
+                AND (NOT %(labelled)s OR true_label IS NOT NULL AND strokes IS NOT NULL)
             ORDER BY created_at DESC, id DESC LIMIT %(limit)s
         ) AS rows
     )
     SELECT id, created_at, updated_at, predicted_digit, confidence, probabilities, not_a_digit, true_label, labelled_at,
-           model_version, drawing
+           label_source, session, model_version,
+           CASE WHEN %(strokes)s THEN strokes END, CASE WHEN NOT %(strokes)s THEN drawing END
     FROM predictions JOIN part USING (id) WHERE before < %(bytes)s ORDER BY created_at DESC, id DESC
 """
 NO_ID = str(uuid.UUID(int=0))
@@ -238,7 +240,7 @@ class DrawingRow(NamedTuple):
 
 
 class ExportRow(NamedTuple):
-    """One whole row, without its thumbnail."""
+    """One whole row, without its thumbnail, and with its strokes or its drawing."""
 
     id: str
     created_at: datetime
@@ -249,7 +251,10 @@ class ExportRow(NamedTuple):
     not_a_digit: float
     true_label: int | None
     labelled_at: datetime | None
+    label_source: LabelSource | None
+    session: str | None
     model_version: str
+    strokes: Strokes | None
     drawing: bytes
 
 
@@ -261,13 +266,17 @@ def fetch_page(
     return [HistoryRow._make(row) for row in result.rows]
 
 
-def fetch_export(before: tuple[datetime, str] | None, limit: int, max_bytes: int) -> list[ExportRow]:
+def fetch_export(
+    before: tuple[datetime, str] | None, limit: int, max_bytes: int, strokes: bool = False, labelled: bool = False
+) -> list[ExportRow]:
     """Return up to `limit` whole rows, as fetch_page does.
 
-    None after the one whose drawing reaches `max_bytes`: fewer than `limit` rows need not be the last ones.
+    None after the one whose drawing reaches `max_bytes`: fewer than `limit` rows need not be the last ones. strokes:
+    with these, in place of the drawing; labelled: only rows that have a label and strokes.
     """
-    result = _run(postgres.looks, EXPORT, _page(before, limit) | {"bytes": max_bytes})
-    return [ExportRow._make(row)._replace(drawing=bytes(row[-1])) for row in result.rows]
+    chosen = {"bytes": max_bytes, "strokes": strokes, "labelled": labelled}
+    result = _run(postgres.looks, EXPORT, _page(before, limit) | chosen)
+    return [ExportRow._make(row)._replace(drawing=bytes(row[-1] or b"")) for row in result.rows]
 
 
 def _page(before: tuple[datetime, str] | None, limit: int) -> dict[str, Any]:

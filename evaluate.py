@@ -1,6 +1,6 @@
 """Measures a model on MNIST's test images and on drawings, and prints a table.
 
-    python evaluate.py [--model model.pth] [--data DIR] [FILE.jsonl ...] [--json] [--errors FILE.png]
+    python evaluate.py [--model model.pth] [--data DIR] [FILE.jsonl ...] [--as-drawn] [--json] [--errors FILE.png]
 
 A line of a drawings file is {"set", "label", "strokes": [[[x, y], ...], ...]}, y downward, in any unit.
 A label of 0 to 9 is a digit; anything else is a drawing that should be turned away, unless it looks like a digit.
@@ -43,11 +43,12 @@ def main() -> None:
     parser.add_argument("drawings", nargs="*", type=Path, metavar="FILE.jsonl", help="drawings to measure on")
     parser.add_argument("--model", type=Path, default=Path("model.pth"))
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DATA_DIR") or "data"), help="where MNIST is")
+    parser.add_argument("--as-drawn", action="store_true", help="each where it was drawn on the canvas, once")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--errors", type=Path, metavar="FILE.png", help="write a contact sheet of the mistakes")
     args = parser.parse_args()
     model = load_model(args.model)
-    figures, mistakes = evaluate(model, args.data, args.drawings)
+    figures, mistakes = evaluate(model, args.data, args.drawings, args.as_drawn)
     print(json.dumps(figures, indent=1) if args.json else table(figures))
     if args.errors:
         contact_sheet(mistakes).save(args.errors, optimize=True)
@@ -66,12 +67,15 @@ class Mistake(NamedTuple):
         return self.not_a_digit > NO_DIGIT_ABOVE
 
 
-def evaluate(model: DigitNet, data: Path, drawings: list[Path]) -> tuple[dict[str, Any], list[Mistake]]:
+def evaluate(
+    model: DigitNet, data: Path, drawings: list[Path], as_drawn: bool = False
+) -> tuple[dict[str, Any], list[Mistake]]:
     """The figures of a model, and its mistakes: misread digits, digits turned away, and what passes for one.
 
-    Of drawings, which are placed several times, the mistakes are those of the first time. Raises ValueError on a line
-    that is no drawing.
+    Of drawings, which are placed several times, the mistakes are those of the first time. as_drawn: their strokes are
+    in pixels of the canvas, and stay where they are. Raises ValueError on a line that is no drawing.
     """
+    times = 0 if as_drawn else PLACEMENTS
     from torchvision.datasets import MNIST  # here: whoever only renders strokes needs no torchvision
 
     test = MNIST(str(data), train=False, download=True)
@@ -79,7 +83,7 @@ def evaluate(model: DigitNet, data: Path, drawings: list[Path]) -> tuple[dict[st
     sets: dict[str, Placed] = {
         "MNIST test": Placed(test.data[:, None].float() / 255, test.targets.tolist(), [None] * len(test.data), 1)
     }
-    sets |= {name: place_all(rows, np.random.default_rng(0)) for name, rows in digits.items()}
+    sets |= {name: place_all(rows, np.random.default_rng(0), times) for name, rows in digits.items()}
     of_digit_sets: dict[str, Any] = {}
     scores, mistakes = {}, []
     for name, placed in sets.items():
@@ -93,7 +97,7 @@ def evaluate(model: DigitNet, data: Path, drawings: list[Path]) -> tuple[dict[st
     of_all_digits = np.concatenate([scores[name] for name in digits or sets])  # MNIST's only if none are drawn
     of_other_sets = {}
     for name, rows in (others | doodles(np.random.default_rng(0))).items():
-        placed = place_all(rows, np.random.default_rng(0), PLACEMENTS if name in others else 1)
+        placed = place_all(rows, np.random.default_rng(0), times if name in others else 1)
         p, not_a_digit = answers(model, placed.pictures)
         of_other_sets[name] = of_others(not_a_digit, of_all_digits, placed.times)
         mistakes += placed.mistakes(p, not_a_digit, not_a_digit <= NO_DIGIT_ABOVE) if name in others else []
@@ -143,8 +147,9 @@ def group(rows: list[dict[str, Any]]) -> tuple[dict[str, list[dict[str, Any]]], 
 
 
 def place_all(rows: list[dict[str, Any]], rng: np.random.Generator, times: int = PLACEMENTS) -> Placed:
-    """Rows, each put on the canvas so many times. Raises ValueError if one leaves no ink there."""
-    canvases = [render_strokes(place(row["strokes"], rng)) for _ in range(times) for row in rows]
+    """Rows, each put on the canvas so many times, or left where it is. Raises ValueError if one leaves no ink there."""
+    placed = [place(row["strokes"], rng) for _ in range(times) for row in rows] or [row["strokes"] for row in rows]
+    times, canvases = times or 1, [render_strokes(strokes) for strokes in placed]
     pictures = [picture for canvas in canvases if (picture := preprocess_gray(canvas)) is not None]
     if len(pictures) < len(canvases):
         raise ValueError(f"{len(canvases) - len(pictures)} of {len(canvases)} drawings leave no ink on the canvas")

@@ -17,6 +17,7 @@ import base64
 import contextlib
 import csv
 import io
+import json
 import logging
 import signal
 import time
@@ -70,7 +71,15 @@ AWAY = "The database cannot be read right now. Please try again later.\n"
 BUSY = "Others are downloading at this moment. Please try again in a minute.\n"
 
 COLUMNS = ["id", "created_at", "updated_at", "predicted_digit", "confidence", *(f"p{digit}" for digit in range(10))]
-COLUMNS += ["not_a_digit", "true_label", "labelled_at", "model_version", "drawing_png_base64"]
+COLUMNS += [
+    "not_a_digit",
+    "true_label",
+    "labelled_at",
+    "label_source",
+    "session",
+    "model_version",
+    "drawing_png_base64",
+]
 
 Place = tuple[datetime, str]  # created_at and id of a row
 
@@ -113,7 +122,7 @@ async def get_news(request: Request) -> Response:
     return JSONResponse({"news": await news.latest()}, headers={"Cache-Control": "no-store"})
 
 
-# --- GET /predictions.csv ---------------------------------------------------------------------------------------------
+# --- GET /predictions.csv, /predictions.ndjson ------------------------------------------------------------------------
 
 under_way: set[asyncio.Task[None]] = set()
 
@@ -121,13 +130,19 @@ under_way: set[asyncio.Task[None]] = set()
 class Download:
     """A route that sends all rows as one file, newest first, read by keyset pages.
 
-    head: what the file begins with; lines: rows -> their part of the file.
+    head: what the file begins with; lines: rows -> their part of the file. strokes: with these, in place of the
+    drawing; then `?labelled=1` asks for the rows alone that have a label and strokes.
     """
 
     def __init__(
-        self, filename: str, media_type: str, head: bytes, lines: Callable[[list[db.ExportRow]], bytes]
+        self,
+        filename: str,
+        media_type: str,
+        head: bytes,
+        lines: Callable[[list[db.ExportRow]], bytes],
+        strokes: bool = False,
     ) -> None:
-        self._head, self._lines = head, lines
+        self._head, self._lines, self._strokes = head, lines, strokes
         self._headers = [
             (b"content-type", media_type.encode()),
             (b"content-disposition", f'attachment; filename="{filename}"'.encode()),
@@ -136,18 +151,21 @@ class Download:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        labelled = Request(scope).query_params.get("labelled", "0") if self._strokes else "0"
+        if labelled not in ("0", "1"):
+            return await PlainTextResponse(f"labelled is 0 or 1, not {labelled!r:.20}.\n", 400)(scope, receive, send)
         if len(under_way) >= DOWNLOADS:
             return await PlainTextResponse(BUSY, 503, {"Retry-After": "60"})(scope, receive, send)
-        sending = asyncio.create_task(self._send(scope, receive, send))
+        sending = asyncio.create_task(self._send(scope, receive, send, labelled == "1"))
         under_way.add(sending)
         reader = asyncio.create_task(gone(receive))
         await asyncio.wait([sending, reader], return_when=asyncio.FIRST_COMPLETED)
         under_way.remove(sending)
         sending.cancel(), reader.cancel()
 
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send(self, scope: Scope, receive: Receive, send: Send, labelled: bool) -> None:
         try:
-            part = await run_in_threadpool(self._read, None)
+            part = await run_in_threadpool(self._read, None, labelled)
         except db.DatabaseError:
             return await PlainTextResponse(AWAY, 503, {"Retry-After": "10"})(scope, receive, send)
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
@@ -156,14 +174,14 @@ class Download:
             while part.last:
                 await send({"type": "http.response.body", "body": part.text, "more_body": True})
                 try:
-                    part = await run_in_threadpool(self._read, part.last)
+                    part = await run_in_threadpool(self._read, part.last, labelled)
                 except db.DatabaseError as error:
                     log.warning("a download breaks off: %s", error)
                     return  # without its last message: the server closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _read(self, before: Place | None) -> Part:
-        rows = db.fetch_export(before, ROWS, BYTES)
+    def _read(self, before: Place | None, labelled: bool) -> Part:
+        rows = db.fetch_export(before, ROWS, BYTES, self._strokes, labelled)
         return Part(self._lines(rows), (rows[-1].created_at, rows[-1].id) if rows else None)
 
 
@@ -179,8 +197,20 @@ def csv_lines(rows: list[db.ExportRow]) -> bytes:
         times = [when and when.isoformat() for when in (row.created_at, row.updated_at, row.labelled_at)]
         answer = [row.predicted_digit, row.confidence, *row.probabilities, row.not_a_digit]
         png = base64.b64encode(row.drawing).decode()
-        writer.writerow([row.id, *times[:2], *answer, row.true_label, times[2], row.model_version, png])
+        label = [row.true_label, times[2], row.label_source]
+        writer.writerow([row.id, *times[:2], *answer, *label, row.session, row.model_version, png])
     return text.getvalue().encode()
+
+
+def json_lines(rows: list[db.ExportRow]) -> bytes:
+    """As evaluate.py reads them: a set, a label, strokes, and all else that is known of the drawing."""
+    lines = []
+    for row in rows:
+        told = row._asdict()
+        drawing = {"set": "visitors", "label": told.pop("true_label"), "strokes": told.pop("strokes")}
+        del told["drawing"]
+        lines.append(json.dumps(drawing | told, default=datetime.isoformat, separators=(",", ":")) + "\n")
+    return "".join(lines).encode()
 
 
 # --- POST /answer -----------------------------------------------------------------------------------------------------
@@ -351,10 +381,12 @@ def routes() -> list[Route]:
     predictions_csv = Download(
         "predictions.csv", "text/csv; charset=utf-8", (",".join(COLUMNS) + "\n").encode(), csv_lines
     )
+    predictions_ndjson = Download("predictions.ndjson", "application/x-ndjson", b"", json_lines, strokes=True)
     return [
         Route(f"{base}/answer", post_answer, methods=["POST"]),
         Route(f"{base}/news", get_news),
         Route(f"{base}/predictions.csv", predictions_csv, methods=["GET"]),
+        Route(f"{base}/predictions.ndjson", predictions_ndjson, methods=["GET"]),
     ]
 
 

@@ -50,7 +50,9 @@ def show_history(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
     reading = "" if view.complete else " · reading older ones …"
     st.caption(f"{rows:,} drawing{'s' * (rows != 1)} · {labelled:,} labelled{accuracy}{reading}")
     show_table(visitor, show_filters(visitor, view))
-    st.link_button("Download all as CSV", route("predictions.csv"))
+    with st.container(horizontal=True):
+        st.link_button("Download all as CSV", route("predictions.csv"))
+        st.link_button("With strokes, as JSON lines", route("predictions.ndjson"))
 
 
 def show_table(visitor: Visitor, table: pa.Table) -> None:

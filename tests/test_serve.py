@@ -8,6 +8,7 @@ import io
 import json
 import signal
 import socket
+import sys
 import threading
 import time
 import urllib.error
@@ -18,14 +19,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import uvicorn
-from browser import Visitor
+from browser import Visitor, placed
 from chaos import App, server_processes
 from helpers import ONE, SEVEN, png
 from PIL import Image
 from playwright.sync_api import expect
 from starlette.applications import Starlette
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from test_browser import DIGITS
+from test_train import write_mnist
 
+import evaluate
 import serve
 from model import load_model, predict
 from store import postgres
@@ -244,6 +248,54 @@ def test_pandas_reads_the_download_back_with_the_drawings(address, save, monkeyp
 
 def test_the_download_of_an_empty_table_is_its_head(address):
     assert get(address).read().decode() == ",".join(serve.COLUMNS) + "\n"
+    assert get(address, "/predictions.ndjson").read() == b""
+
+
+def test_the_lines_with_strokes_tell_all_of_a_row_but_its_picture(address, db, save, monkeypatch):
+    monkeypatch.setattr(serve, "ROWS", 2)
+    session = str(uuid.uuid4())
+    save(2)  # by an earlier release
+    save(3, strokes=[SEVEN], session=session)
+    with get(address, "/predictions.ndjson") as answer:
+        assert answer.headers["Content-Type"] == "application/x-ndjson"
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="predictions.ndjson"'
+        lines = [json.loads(line) for line in answer.read().splitlines()]
+    table = db.fetch_predictions()
+    for told, (_, row) in zip(lines, table.iterrows(), strict=True):
+        assert told.pop("set") == "visitors"
+        assert told.pop("label") == (None if pd.isna(row["true_label"]) else row["true_label"])
+        for name in ("created_at", "updated_at", "labelled_at"):
+            assert pd.Timestamp(told.pop(name)) == row[name] or pd.isna(row[name])
+        known = row.where(row.map(lambda value: isinstance(value, list) or pd.notna(value)), None)
+        assert told == known[list(told)].to_dict()
+        assert set(table) - set(told) == {
+            *("true_label", "created_at", "updated_at", "labelled_at", "drawing", "thumbnail")
+        }
+    labelled = get(address, "/predictions.ndjson?labelled=1").read().splitlines()
+    assert [(line["label"], line["strokes"], line["session"]) for line in map(json.loads, labelled)] == [
+        (3, [[list(point) for point in SEVEN]], session)
+    ]
+    assert refused(address, "/predictions.ndjson?labelled=yes")[0] == 400
+
+
+def test_evaluate_measures_what_was_labelled_where_it_was_drawn(address, db, prediction, tmp_path, monkeypatch, capsys):
+    write_mnist(tmp_path, 80)
+    monkeypatch.setattr(evaluate, "doodles", lambda rng: {})
+    monkeypatch.setattr(evaluate, "PAIRS", 20)
+    for label in range(10):
+        drawing_id, strokes = uuid.uuid4(), placed(DIGITS[label], left=5 * label)
+        db.save_prediction(drawing_id, **prediction, strokes=strokes)
+        db.save_label(drawing_id, 0 if label == 9 else label)  # one is wrong
+    ours = tmp_path / "ours.jsonl"
+    ours.write_bytes(get(address, "/predictions.ndjson?labelled=1").read())
+    command = ["evaluate.py", "--data", str(tmp_path), "--as-drawn", str(ours), "--json"]
+    monkeypatch.setattr(sys, "argv", command)
+    drawn, render = [], evaluate.render_strokes
+    monkeypatch.setattr(evaluate, "render_strokes", lambda strokes: drawn.append(strokes) or render(strokes))
+    evaluate.main()
+    of_visitors = json.loads(capsys.readouterr().out)["digits"]["visitors"]
+    assert (of_visitors["n"], of_visitors["accuracy"]) == (10, 90)
+    assert placed(DIGITS[3], left=15) in [[[tuple(point) for point in stroke] for stroke in each] for each in drawn]
 
 
 def test_a_download_that_cannot_go_on_breaks_off_instead_of_ending(address, save, monkeypatch, db):
