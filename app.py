@@ -10,7 +10,7 @@ import streamlit as st
 
 import db
 import store
-from model import ModelError, freeze, served_model
+from model import SERVED, ModelError, freeze, served_model
 from page.drawing import show_drawing, show_unseen
 from page.history import show_history
 from page.insights import show_insights
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 st.html(HERE / "page" / "static" / "page.css")
 
 try:
-    model = served_model(HERE / "model.pth")
+    model = served_model(SERVED)
 except ModelError as error:
     logging.getLogger(__name__).exception("there is no model to serve")
     st.error(str(error).replace(f"{HERE}/", ""))

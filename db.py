@@ -205,7 +205,8 @@ TIMES = """
     FROM predictions GROUP BY 1
 """
 ONE = """
-    SELECT id, created_at, predicted_digit, confidence, probabilities, not_a_digit, true_label, model_version, drawing
+    SELECT id, created_at, predicted_digit, confidence, probabilities, not_a_digit, true_label, model_version, strokes,
+           drawing
     FROM predictions WHERE id = %(id)s
 """
 EXPORT = """
@@ -236,6 +237,7 @@ class DrawingRow(NamedTuple):
     not_a_digit: float
     true_label: int | None
     model_version: str
+    strokes: Strokes | None
     drawing: bytes
 
 

@@ -43,7 +43,7 @@ from streamlit.watcher.polling_path_watcher import PollingPathWatcher
 
 import db
 import store
-from model import ModelError, predict, served_model
+from model import SERVED, ModelError, predict, served_model
 from utils import (
     MAX_PNG_BYTES,
     DrawingError,
@@ -57,7 +57,6 @@ from utils import (
 
 log = logging.getLogger(__name__)
 
-MODEL = Path(__file__).parent / "model.pth"
 ANSWER_SHARE = 0.3  # of a core that `POST /answer` may take from those whose stroke ended
 ANSWER_TOTAL = 0.7  # of a core that this process may take, all in all, for there to be such answers
 ANSWERS_AT_ONCE = 3  # each waits for the interpreter for most of its time
@@ -270,13 +269,13 @@ class Answers:
             gray = to_gray(decode_drawing(png))
             if (picture := preprocess_gray(gray)) is None:
                 raise HTTPException(422, "There is no ink on the drawing: light on dark is read.")
-            prediction = predict(served_model(MODEL), picture, side_by_side_gray(gray))
+            prediction = predict(served_model(SERVED), picture, side_by_side_gray(gray))
             answer = prediction.as_json(encode_png(to_pixels(picture)))
             return JSONResponse(answer, headers={"Cache-Control": "no-store"})
         except DrawingError as error:
             raise HTTPException(400, str(error)) from error
         except ModelError as error:
-            raise HTTPException(503, str(error).replace(f"{MODEL.parent}/", "")) from error
+            raise HTTPException(503, str(error).replace(f"{SERVED.parent}/", "")) from error
         finally:
             self._share.take(time.thread_time() - began)
 
@@ -333,7 +332,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     send_runs_to_their_end()
     store.start(db)
     with contextlib.suppress(ModelError):  # the page says it
-        await run_in_threadpool(served_model, MODEL)
+        await run_in_threadpool(served_model, SERVED)
     try:
         yield
     finally:

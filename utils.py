@@ -189,7 +189,7 @@ def render_strokes(strokes: Strokes, size: int = CANVAS_SIZE, brush: float = BRU
     draw = ImageDraw.Draw(image)
     radius = brush * SUPERSAMPLING / 2
     for stroke in strokes:
-        points = _smooth(np.asarray(stroke, dtype=np.float64)) * SUPERSAMPLING
+        points = smooth(np.asarray(stroke, dtype=np.float64)) * SUPERSAMPLING
         draw.line([tuple(p) for p in points], fill=255, width=round(2 * radius))
         for x, y in points:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
@@ -214,7 +214,7 @@ def strokes_box(strokes: Strokes, brush: float = BRUSH_WIDTH) -> tuple[float, fl
     return left, top, right, bottom
 
 
-def _smooth(points: np.ndarray) -> np.ndarray:
+def smooth(points: np.ndarray) -> np.ndarray:
     """(n, 2) points → points along the quadratic curves whose control points they are."""
     if len(points) < 3:
         return points

@@ -2,20 +2,29 @@
 
 import base64
 from functools import partial
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 
 import db
-from model import Prediction
+from model import SERVED, ModelError, Prediction, served_model
 from page.answer import show_bars
 from page.drawing import rerun
+from page.explanation import Part, explain
 from page.news import time_zone
+from page.scripts import component
 from page.visitor import DRAWING, LOOK, SAVE_WAIT, Visitor, fragment
 from store.outbox import Outbox
 from store.reader import AWAY
 from store.snapshot import Snapshot
-from utils import DrawingError, decode_drawing, encode_png, preprocess, to_pixels
+from utils import DrawingError, decode_drawing, encode_png, preprocess, to_gray, to_pixels
+
+WEAK, STRONG = 0.5, 2.3  # log-odds: by a factor of 1.6, and of ten
+SCALE = (
+    "How much lower the log-odds of the {} are without a part: 2.3 is a factor of ten. Press a part to take it off, "
+    "and see what is read of the rest."
+)
 
 
 def closer_look(visitor: Visitor, drawing_id: str, snapshot: Snapshot, outbox: Outbox) -> None:
@@ -50,7 +59,6 @@ def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, o
     # A dialog lies outside of the page's theme, which our style sheet goes by.
     theme = st.context.theme.type or "light"
     st.html(f'<div class="look pictures" style="color-scheme:{theme}">{figures}</div>')
-    show_bars(prediction, theme, f"bars-{key}")
     if drawing_id in visitor.tickets:
         st.pills(
             "Which digit did you draw?",
@@ -63,8 +71,69 @@ def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, o
         )
         if text := unsaved(visitor, drawing_id, outbox):
             st.info(text)
+    show_bars(prediction, theme, f"bars-{key}")
+    show_why(visitor, row, label, theme, key)
     when = row.created_at.astimezone(ZoneInfo(time_zone()))
     st.caption(f"Drawn {when:%d %b %Y, %H:%M:%S %Z} · number {drawing_id[:8]} · model {row.model_version}")
+
+
+def show_why(visitor: Visitor, row: db.DrawingRow, label: int | None, theme: str, key: str) -> None:
+    """How it was drawn, and why it was read so, where the strokes are known."""
+    if row.strokes is None:
+        return
+    if row.id in visitor.tickets and label is None and visitor.unlabelled_look != row.id:
+        st.caption("Say which digit it is, and see why it was read so: whoever sees that first may be swayed by it.")
+        args = (visitor, row.id)
+        st.button(
+            "Show it without a label", key=f"unlabelled-{key}", on_click=look_unlabelled, args=args, type="tertiary"
+        )
+        return
+    try:
+        why = explain(served_model(SERVED), row.strokes, to_gray(decode_drawing(row.drawing)))
+    except (DrawingError, ModelError):  # the pictures above say so, or the page
+        return
+    if why is None or (last := why.moments[-1]) is None:
+        return
+    data = {
+        "theme": theme,
+        "lines": [line.round(1).tolist() for line in why.lines],
+        "moments": [moment(prediction) for prediction in why.moments],
+        "end": f"In the end: {words(last)}",
+        "scale": SCALE.format(last.digit),
+        "parts": [told(number, part, last.digit) for number, part in enumerate(why.parts, 1)],
+    }
+    component("look", "look")(key=f"look-{key}", data=data)
+    if last.model_version != row.model_version:
+        st.caption(f"Read again, by model {last.model_version}, which is in service now.")
+
+
+def look_unlabelled(visitor: Visitor, drawing_id: str) -> None:
+    visitor.unlabelled_look = drawing_id
+    rerun(visitor, LOOK)
+
+
+def moment(prediction: Prediction | None) -> dict[str, Any]:
+    if prediction is None:
+        return {"answer": None, "words": "nothing on the canvas"}
+    return {"answer": prediction.as_json(b""), "words": words(prediction)}
+
+
+def told(number: int, part: Part, digit: int) -> dict[str, Any]:
+    """What static/look.js shows of a part. digit: the answer."""
+    strength = "strongly " if abs(part.worth) > STRONG else ""
+    tone = "none" if abs(part.worth) < WEAK else "for" if part.worth > 0 else "against"
+    speaks = "hardly matters" if tone == "none" else f"speaks {strength}{tone} the {digit}"
+    return {
+        "points": part.points.round(1).tolist(),
+        "tone": tone,
+        "words": f"{number}: {speaks} ({part.worth:+.1f})".replace("-", "\u2212"),
+        "rest": words(part.without),
+        "answer": part.without.as_json(b""),
+    }
+
+
+def words(prediction: Prediction) -> str:
+    return f"{prediction.digit}, {percent(prediction.confidence)}" if prediction.is_digit else "no digit"
 
 
 def summary(prediction: Prediction, label: int | None) -> str:

@@ -92,6 +92,7 @@ class Visitor:
     tables: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # key of the buttons of a table sent -> its ids
     tables_sent: int = 0
     look: str | None = None  # the drawing to look at more closely, until its dialog is open
+    unlabelled_look: str | None = None  # the own drawing that is looked at before it has a label
     toast: str | None = None
 
     def put(

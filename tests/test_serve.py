@@ -121,7 +121,7 @@ def ask(address, png, path="/answer", **headers):
 def test_the_answer_is_what_the_network_says_of_the_drawing_and_keeps_nothing(address, db):
     status, _, answer = ask(address, png(SEVEN))
     rgba = decode_drawing(png(SEVEN))
-    model, picture = load_model(serve.MODEL), preprocess(rgba)
+    model, picture = load_model(serve.SERVED), preprocess(rgba)
     prediction = predict(model, picture)
     assert status == 200
     assert list(answer) == [

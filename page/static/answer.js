@@ -75,7 +75,15 @@ function show(root, answer, refusal = "") {
 export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".answer, .look");
   root.style.colorScheme = data.theme ?? "";
-  if (!data.drawing) return show(root, data.answer);
+  parentElement.stop?.(); // Streamlit calls this again when it sends the component again
+  const listeners = new AbortController();
+  const on = (name, listener) => window.addEventListener(name, listener, { signal: listeners.signal });
+  parentElement.stop = () => listeners.abort();
+  if (!data.drawing) {
+    on("moment", ({ detail }) => show(root, detail.answer)); // of a drawing that is drawn again (look.js)
+    show(root, data.answer);
+    return parentElement.stop;
+  }
 
   // stroke: the last that began; kept: the last that Streamlit's answer on the page ends with; live: whether an answer
   // to a later one is shown.
@@ -94,9 +102,6 @@ export default function ({ data, parentElement, setStateValue }) {
     root.querySelector("[role=status]").textContent = read + said;
   }
 
-  parentElement.stop?.(); // Streamlit calls this again when it sends the component again
-  const listeners = new AbortController();
-  const on = (name, listener) => window.addEventListener(name, listener, { signal: listeners.signal });
   on("pen", ({ detail }) => {
     shown.stroke = detail.stroke;
   });
@@ -107,6 +112,5 @@ export default function ({ data, parentElement, setStateValue }) {
     root.ariaBusy = true;
     show(root, detail.answer);
   });
-  parentElement.stop = () => listeners.abort();
   return parentElement.stop;
 }
