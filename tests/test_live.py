@@ -7,7 +7,7 @@ import pytest
 from browser import pixels, placed
 from helpers import until
 from playwright.sync_api import expect
-from test_browser import DIGITS, PHONE, Hand, arc, rows, saved
+from test_browser import DIGITS, PHONE, SCRIBBLE, Hand, arc, rows, saved
 
 TAIL = [(0.78 - 0.06 * i / 12, 0.25 + 0.73 * i / 12) for i in range(1, 13)]
 NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340, 24) + TAIL])[0]
@@ -177,7 +177,7 @@ def by_key(visitor):
 @pytest.mark.parametrize("undo", [by_mouse, by_touch, by_key])
 def test_undo_takes_the_last_stroke_away_again_and_again(visit, db, undo):
     visitor = visit(**PHONE if undo is by_touch else {})
-    stem, (slip,) = placed(DIGITS[1])[0], placed([[(0.1, 0.1), (0.9, 0.2), (0.1, 0.8), (0.9, 0.9)]])
+    (stem,), slip = placed(DIGITS[1]), SCRIBBLE[0]
     visitor.draw([stem])
     assert visitor.answer() == 1
     saved(visitor)
