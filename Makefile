@@ -38,7 +38,7 @@ run: install
 
 # Two files at once, each file in one process: its tests share an app, a browser and a server.
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Style, types, and the JavaScript; the linter of the CSS has a package for Linux on x86-64 alone.
 lint: install
@@ -54,7 +54,7 @@ train: install
 bench: install
 	@printf '%s, %s cores, load %s before the start\n\n' "$$(date +'%-d %B %Y')" "$$(nproc)" "$$(cut -d' ' -f1 /proc/loadavg)"
 	@echo '| figure | median (5–95 %) | program |'; echo '|---|--:|---|'
-	@for name in answering live opening cost inference startup load writes scrolling; do \
+	@for name in answering live look opening cost inference startup load writes scrolling; do \
 		$(BIN)/python benchmarks/$$name.py > .venv/bench.log 2>&1 || { cat .venv/bench.log; exit 1; }; \
 		grep '^|' .venv/bench.log; \
 	done

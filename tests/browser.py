@@ -88,9 +88,9 @@ def start_server(script, folder, **environment):
         process.wait(30)
 
 
-def placed(strokes, left=40, top=40, size=200):
-    """Strokes in a square of side 1 → on the canvas in its pixels, with a point every few of them, as a hand does."""
-    return [[(left + size * x, top + size * y) for x, y in dense(stroke)] for stroke in strokes]
+def placed(strokes, left=40, top=40, size=200, step=0.12):
+    """Strokes in a square of side 1 → on the canvas in its pixels, with a point every `step`; each takes a frame."""
+    return [[(left + size * x, top + size * y) for x, y in dense(stroke, step)] for stroke in strokes]
 
 
 def ask_for_news_with_all(asked, page):

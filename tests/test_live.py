@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from test_browser import DIGITS, PHONE, SCRIBBLE, Hand, arc, rows, saved
 
 TAIL = [(0.78 - 0.06 * i / 12, 0.25 + 0.73 * i / 12) for i in range(1, 13)]
-NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340, 24) + TAIL])[0]
+NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340, 24) + TAIL], step=0.06)[0]
 NOTE = """() => {
   window.noted = [];
   const note = () => {
