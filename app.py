@@ -1,6 +1,6 @@
 """The page: draw a digit, read the answer, give the true label, scroll the history. serve.py serves it.
 
-Only what changes reruns: the drawing, the history and the insights are one fragment each.
+Only what changes reruns: the drawing, the closer look, the history and the insights are one fragment each.
 """
 
 import logging
@@ -11,6 +11,7 @@ import streamlit as st
 import db
 import store
 from model import SERVED, ModelError, freeze, served_model
+from page.closer_look import show_asked
 from page.drawing import show_drawing, show_unseen
 from page.history import show_history
 from page.insights import show_insights
@@ -32,14 +33,15 @@ beside = store.start(db)
 visitor = this_visitor()
 
 st.html(
-    '<h1>Draw a digit</h1><p class="quiet">Write it in the black square. All drawings are kept, those of a visit '
-    'together.<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear, Ctrl Z undo.</span></p>'
+    '<h1>Draw a digit</h1><p class="quiet">Write it in the black square. All drawings are kept.'
+    '<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear, Ctrl Z undo.</span></p>'
 )
 show_drawing(visitor, model, beside.outbox)
-show_unseen(visitor, model, beside.outbox)
+with st.container(key="unseen"):
+    show_unseen(visitor, model, beside.outbox)
+    show_asked(visitor, beside.snapshot, beside.outbox)
 with st.container(key=HISTORY):
     show_history(visitor, beside.snapshot, beside.outbox)
 with st.container(key=INSIGHTS):
     show_insights(visitor, beside.counter)
-visitor.due = frozenset()
 freeze()

@@ -1,6 +1,7 @@
 """A closer look: one drawing large, what the network saw and said of it, and its label."""
 
 import base64
+import uuid
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,8 +14,8 @@ from page.answer import show_bars
 from page.drawing import rerun
 from page.explanation import Part, explain
 from page.news import time_zone
-from page.scripts import component
-from page.visitor import DRAWING, LOOK, SAVE_WAIT, Visitor, fragment
+from page.scripts import component, run_script
+from page.visitor import ASKED, DRAWING, LOOK, SAVE_WAIT, Visitor, fragment
 from store.outbox import Outbox
 from store.reader import AWAY
 from store.snapshot import Snapshot
@@ -27,6 +28,28 @@ SCALE = (
 )
 
 
+@fragment(ASKED)
+def show_asked(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
+    """The closer look that was asked for, by a press or by the page's address. It takes no room."""
+    if visitor.look is not None:
+        visitor.address = st.query_params["drawing"] = visitor.look
+        closer_look(visitor, visitor.look, snapshot, outbox)
+        visitor.look = None
+    asked = st.query_params.get("drawing", "")
+    if not asked:
+        visitor.address = ""
+    data = {"asked": "" if asked == visitor.address else asked}
+    run_script("address", data, on_open_change=partial(open_asked, visitor))
+
+
+def open_asked(visitor: Visitor) -> None:
+    """What the address names is opened once: no rerun does so again."""
+    asked = st.query_params.get("drawing", "")
+    if asked != visitor.address:
+        visitor.address = visitor.look = asked
+    rerun(visitor, ASKED)
+
+
 def closer_look(visitor: Visitor, drawing_id: str, snapshot: Snapshot, outbox: Outbox) -> None:
     """Show one drawing large, and let its own visitor say what it is."""
     dialog = st.dialog("A closer look", on_dismiss=partial(close, visitor))
@@ -35,13 +58,19 @@ def closer_look(visitor: Visitor, drawing_id: str, snapshot: Snapshot, outbox: O
 
 def close(visitor: Visitor) -> None:
     """Have the drawing's notice look again: a label that was given here may still wait, or be lost."""
+    st.query_params.pop("drawing", None)
     visitor.due -= {LOOK}
-    rerun(visitor, DRAWING)
+    rerun(visitor, DRAWING, ASKED)
 
 
 @fragment(LOOK)  # a dialog cannot be rerun by name, its content can
 def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, outbox: Outbox) -> None:
     """key: of the buttons, another one each time: session state would hold the label that was given the last time."""
+    try:
+        uuid.UUID(drawing_id)
+    except ValueError:
+        st.info("This address names no drawing: it must end with a drawing's whole number.")
+        return
     try:
         if snapshot.problem:  # not asked: this visitor's answers would wait for it
             raise db.DatabaseError(snapshot.problem)
@@ -50,7 +79,10 @@ def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, o
         st.info(unsaved(visitor, drawing_id, outbox) or AWAY, icon=":material/cloud_off:")
         return
     if row is None:
-        st.info("This drawing is no longer in the table.")
+        waits = (
+            unsaved(visitor, drawing_id, outbox) or outbox.has(drawing_id) and "This drawing still waits to be saved."
+        )
+        st.info(waits or "This drawing is no longer in the table.")
         return
     label = st.session_state.get(key, row.true_label)
     prediction = Prediction(row.predicted_digit, row.confidence, tuple(row.probabilities), row.not_a_digit)
@@ -73,6 +105,7 @@ def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, o
             st.info(text)
     show_bars(prediction, theme, f"bars-{key}")
     show_why(visitor, row, label, theme, key)
+    component("copy", "copy")(key=f"copy-{key}", data={"drawing": drawing_id, "theme": theme})
     when = row.created_at.astimezone(ZoneInfo(time_zone()))
     st.caption(f"Drawn {when:%d %b %Y, %H:%M:%S %Z} · number {drawing_id[:8]} · model {row.model_version}")
 

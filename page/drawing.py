@@ -18,7 +18,7 @@ from model import DigitNet, predict
 from page import answer
 from page.canvas import canvas_url, decode, show_canvas, strokes_of
 from page.scripts import route, run_script
-from page.visitor import DRAWING, PAGE, SAVE_WAIT, Drawing, Reading, Visitor, fragment
+from page.visitor import DRAWING, SAVE_WAIT, Drawing, Reading, Visitor, fragment
 from store.outbox import Outbox
 from utils import DrawingError, encode_png, preprocess_gray, side_by_side_gray, to_gray, to_pixels
 
@@ -73,7 +73,7 @@ def rerun(visitor: Visitor, *fragments: str) -> None:
     except DrawingError:  # the drawing says so
         stroke = True
     visitor.due |= {*fragments, DRAWING} if stroke else {*fragments}
-    st.rerun(PAGE if PAGE in visitor.due else sorted(visitor.due))
+    st.rerun(sorted(visitor.due))
 
 
 def unread(visitor: Visitor) -> str | None:
@@ -203,15 +203,15 @@ def notice(visitor: Visitor, outbox: Outbox) -> None:
     st.html(f'<div class="quiet {"problem" if problem else ""}">{escape(text)}&nbsp;</div>')
 
 
+@st.fragment  # a key that reran the page would open a dialog again that has just been closed
 def show_unseen(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
     """What takes no room: the canvas's script, and buttons for their keys, as a seen one would show its key as text."""
     end = partial(end_drawing, visitor, model, outbox)
-    with st.container(key="shortcuts"):
-        run_script("canvas", {"session": visitor.id}, on_restarted_change=partial(say_restarted, visitor))
-        run_script("live", {"url": route("answer")})
-        for digit in range(10):
-            st.button(f"Label {digit}", shortcut=str(digit), on_click=end, args=(digit,))
-        st.button("Start a new drawing", shortcut="Backspace", on_click=end)
+    run_script("canvas", {"session": visitor.id}, on_restarted_change=partial(say_restarted, visitor))
+    run_script("live", {"url": route("answer")})
+    for digit in range(10):
+        st.button(f"Label {digit}", shortcut=str(digit), on_click=end, args=(digit,))
+    st.button("Start a new drawing", shortcut="Backspace", on_click=end)
 
 
 def say_restarted(visitor: Visitor) -> None:

@@ -9,11 +9,10 @@ from functools import partial
 import pyarrow as pa
 import streamlit as st
 
-from page.closer_look import closer_look
 from page.drawing import rerun
 from page.filters import filtered, search
 from page.news import begin, route, time_zone
-from page.visitor import HISTORY, INSIGHTS, Visitor, fragment
+from page.visitor import ASKED, HISTORY, INSIGHTS, Visitor, fragment
 from store.outbox import Outbox
 from store.snapshot import NO_DIGIT, WRONG, Snapshot, View
 
@@ -36,9 +35,6 @@ def show_history(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
     if visitor.toast:
         st.toast(visitor.toast, icon=":material/filter_alt:")
         visitor.toast = None
-    if visitor.look:
-        closer_look(visitor, visitor.look, snapshot, outbox)
-        visitor.look = None
     rows, labelled, right = view.counts
     if not rows:
         if snapshot.version:
@@ -53,6 +49,7 @@ def show_history(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
     with st.container(horizontal=True):
         st.link_button("Download all as CSV", route("predictions.csv"))
         st.link_button("With strokes, as JSON lines", route("predictions.ndjson"))
+    st.caption("In these files, the drawings of one visit share a random number.")
 
 
 def show_table(visitor: Visitor, table: pa.Table) -> None:
@@ -99,7 +96,7 @@ def pick(visitor: Visitor, key: str) -> None:
 
 def look_at(visitor: Visitor, drawing_id: str) -> None:
     visitor.look = drawing_id
-    rerun(visitor, HISTORY)
+    rerun(visitor, ASKED)
 
 
 def show_filters(visitor: Visitor, view: View) -> pa.Table:

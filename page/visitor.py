@@ -25,8 +25,7 @@ Show = TypeVar("Show", bound=Callable[..., None])
 
 # The page's fragments, and the containers they are shown in. Callbacks rerun their own by name (drawing.rerun): what
 # changes at one moment comes as one message, for which Streamlit alone reruns the fragment of the first change.
-DRAWING, HISTORY, LOOK, INSIGHTS = "drawing", "history", "look", "insights"
-PAGE = "app"  # all of them, and what is around them
+DRAWING, HISTORY, LOOK, ASKED, INSIGHTS = "drawing", "history", "look", "asked", "insights"
 
 SAVE_WAIT = 0.3  # seconds that a page may wait for a save before it says that it is still under way
 
@@ -77,7 +76,7 @@ class Visitor:
     """Everything that the page keeps of a session."""
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))  # of no meaning outside of the table
-    due: frozenset[str] = frozenset({PAGE})  # fragments to rerun: asked for, and not run to their end since
+    due: frozenset[str] = frozenset()  # fragments to rerun: asked for, and not run to their end since
     drawing: Drawing = field(default_factory=Drawing)
     tickets: dict[str, dict[str, Ticket]] = field(default_factory=dict)  # own drawing -> of its prediction and label
     shown: frozenset[str] = frozenset()  # lost drawings that the page has named
@@ -92,6 +91,7 @@ class Visitor:
     tables: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # key of the buttons of a table sent -> its ids
     tables_sent: int = 0
     look: str | None = None  # the drawing to look at more closely, until its dialog is open
+    address: str = ""  # the drawing that the page's address named, and that was opened for it
     unlabelled_look: str | None = None  # the own drawing that is looked at before it has a label
     toast: str | None = None
 

@@ -115,6 +115,10 @@ class Outbox:
             self._to_do.notify()  # of a new row that was refused, too: it is time for another look at the table
             return ticket
 
+    def has(self, drawing_id: str) -> bool:
+        """Whether the row of this drawing, of any visitor, waits here."""
+        return f"{drawing_id} prediction" in self._waiting
+
     def wait(self, tickets: Collection[Ticket], seconds: float) -> bool:
         """Wait up to `seconds`; True once all of these are saved.
 

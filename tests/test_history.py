@@ -295,7 +295,7 @@ def test_a_press_picks_the_row_of_the_table_it_was_shown_on(monkeypatch):
 
 
 def test_all_pairs_are_shown_again_whatever_else_the_message_asks_for(monkeypatch):
-    visitor, rerun = Visitor(pair=(3, 5), due=frozenset()), []
+    visitor, rerun = Visitor(pair=(3, 5)), []
     monkeypatch.setattr(history.st, "rerun", rerun.append)
     history.show_all_pairs(visitor)
     assert visitor.pair is None

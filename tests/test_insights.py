@@ -197,7 +197,7 @@ def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_p
 
 
 def test_a_picked_cell_filters_the_history_and_a_second_press_shows_all(monkeypatch):
-    state, reruns, visitor = {}, [], Visitor(due=frozenset())
+    state, reruns, visitor = {}, [], Visitor()
     monkeypatch.setattr(charts.st, "session_state", state)
     monkeypatch.setattr(charts.st, "rerun", reruns.append)
     state["chart"] = {"selection": {"cell": [{"true": 9, "read": 4}]}}

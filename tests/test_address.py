@@ -1,0 +1,90 @@
+"""The address of a drawing: it opens the closer look, for everybody, and once."""
+
+import uuid
+
+import pytest
+from browser import placed
+from helpers import until
+from playwright.sync_api import expect
+from test_browser import DIGITS
+from test_history import Person, look
+
+TALL = {"viewport": {"width": 1280, "height": 1600}}
+
+
+def opened(visitor):
+    """Whether the page's address names a drawing."""
+    return "drawing=" in visitor.page.url
+
+
+def test_an_address_opens_the_closer_look_and_no_rerun_opens_it_again(chromium, url, db, save):
+    drawing_id = save(1, digit=3, label=5)
+    save(2)
+    with Person(chromium, f"{url}/?drawing={drawing_id}", viewport={"width": 1280, "height": 500}) as visitor:
+        dialog = visitor.page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Read as 3")  # while the history is below the screen
+        expect(dialog.get_by_label("Address of this drawing")).to_have_value(f"{url}/?drawing={drawing_id}")
+        visitor.page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        until(lambda: not opened(visitor) or visitor.page.wait_for_timeout(50))
+        visitor.page.keyboard.press("Backspace")  # reruns the page
+        visitor.begin()
+        visitor.draw(placed(DIGITS[7]))
+        visitor.answer()
+        visitor.label(7)
+        visitor.at("history").scroll_into_view_if_needed()
+        expect(visitor.at("history")).to_contain_text("3 drawings", timeout=15_000)
+        expect(dialog).to_have_count(0)
+        visitor.open(visitor.page.url)
+        visitor.page.wait_for_timeout(1000)
+        expect(dialog).to_have_count(0)
+
+
+def test_a_look_from_the_history_has_its_address_and_back_and_forward_do_no_harm(chromium, url, db, save):
+    drawing_id = save(1, digit=3)
+    with Person(chromium, url, **TALL) as visitor:
+        dialog = look(visitor)
+        expect(dialog).to_contain_text("Read as 3")
+        until(lambda: visitor.page.url.endswith(f"?drawing={drawing_id}") or visitor.page.wait_for_timeout(50))
+        visitor.page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        until(lambda: not opened(visitor) or visitor.page.wait_for_timeout(50))
+        visitor.page.go_back()
+        expect(dialog).to_contain_text("Read as 3")
+        visitor.page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        dialog = look(visitor)  # the same one again
+        expect(dialog).to_contain_text("Read as 3")
+        assert not visitor.complaints
+
+
+@pytest.mark.parametrize(
+    ("drawing_id", "words"),
+    [
+        ("seven", "This address names no drawing"),
+        ("'; DROP TABLE predictions; --", "This address names no drawing"),
+        (str(uuid.uuid4()), "no longer in the table"),
+    ],
+)
+def test_an_address_that_names_no_drawing_says_so(chromium, url, db, drawing_id, words):
+    with Person(chromium, f"{url}/?drawing={drawing_id}", **TALL) as visitor:
+        expect(visitor.page.get_by_role("dialog")).to_contain_text(words)
+        visitor.page.keyboard.press("Escape")
+        visitor.draw(placed(DIGITS[7]))
+        assert visitor.answer() == 7
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_the_address_can_be_copied(chromium, url, db, save, secure):
+    drawing_id = save(1, digit=3)
+
+    def plain_http(page):
+        page.add_init_script("Object.defineProperty(window, 'isSecureContext', { value: false })")
+
+    before = {} if secure else {"before": plain_http}
+    with Person(chromium, f"{url}/?drawing={drawing_id}", **TALL, **before) as visitor:
+        visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        dialog = visitor.page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Copy address").press("Enter")
+        expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
+        assert visitor.page.evaluate("navigator.clipboard.readText()") == f"{url}/?drawing={drawing_id}"
