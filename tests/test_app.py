@@ -387,7 +387,9 @@ def test_clearing_streamlits_caches_takes_nothing_more_out_of_garbage_collection
 
 
 @pytest.mark.parametrize("damage", [None, b"not a model"])
-def test_a_missing_or_damaged_model_is_said_in_one_sentence_with_the_command_that_makes_one(tmp_path, db, damage):
+def test_a_missing_or_damaged_model_is_said_in_one_sentence_with_the_command_that_makes_one(
+    tmp_path, db, damage, monkeypatch
+):
     for path in ROOT.glob("*.py"):
         shutil.copy(path, tmp_path)
     for folder in (".streamlit", "page"):
@@ -395,6 +397,7 @@ def test_a_missing_or_damaged_model_is_said_in_one_sentence_with_the_command_tha
     shutil.copy(ROOT / "model.json", tmp_path)
     if damage:
         (tmp_path / "model.pth").write_bytes(damage)
+    monkeypatch.setattr("model.SERVED", tmp_path / "model.pth")
     page = AppTest.from_file(tmp_path / "app.py", default_timeout=60).run()
     assert not page.exception
     assert [error.value.count("python train.py") for error in page.error] == [1]

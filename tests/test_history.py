@@ -43,10 +43,12 @@ def page():
 
     import db
     import store
+    from page.closer_look import show_asked
     from page.history import show_history
     from page.visitor import this_visitor
 
     beside = store.start(db)
+    show_asked(this_visitor(), beside.snapshot, beside.outbox)
     with st.container(key="history"):
         show_history(this_visitor(), beside.snapshot, beside.outbox)
 

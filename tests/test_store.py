@@ -11,7 +11,7 @@ import pytest
 from test_embedded import server_process
 
 import store
-from store import embedded, postgres
+from store import embedded, postgres, schema
 
 ROOT = Path(__file__).parent.parent
 BEGIN = """
@@ -150,8 +150,8 @@ assert get() is before
     run(folder, code, POSTGRES_HOST="/nowhere")
 
 
-ALL_DONE = """
-while postgres.reads.run("SELECT FROM predictions_schema").rowcount < 2:
+ALL_DONE = f"""
+while postgres.reads.run("SELECT FROM predictions_schema").rowcount < {len(schema.FILES)}:
     time.sleep(0.05)
 """
 
