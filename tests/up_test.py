@@ -155,7 +155,8 @@ def test_a_table_of_an_early_release_is_brought_up_to_date_with_every_row(plain,
     plain.up()
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'predictions' AND indexdef LIKE '%not_a_digit%'"
     wait_for(lambda: plain.sql(indexes) == "2")
-    assert plain.sql("SELECT * FROM predictions ORDER BY id") == before
+    now = plain.sql("SELECT * FROM predictions ORDER BY id").splitlines()
+    assert [row.removesuffix("|||") for row in now] == before.splitlines()  # of what came since, a row knows nothing
     rows, labelled = plain.rows()
     with visit(chromium, plain) as visitor:
         draw_and_label(visitor, SEVEN)
