@@ -67,7 +67,7 @@ def close(visitor: Visitor) -> None:
 def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, outbox: Outbox) -> None:
     """key: of the buttons, another one each time: session state would hold the label that was given the last time."""
     try:
-        uuid.UUID(drawing_id)
+        drawing_id = str(uuid.UUID(drawing_id))  # which takes other ways to write it than the database
     except ValueError:
         st.info("This address names no drawing: it must end with a drawing's whole number.")
         return

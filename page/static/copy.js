@@ -11,5 +11,6 @@ export default function ({ data, parentElement }) {
       ? await navigator.clipboard.writeText(field.value).then(() => true, () => document.execCommand("copy"))
       : document.execCommand("copy");
     button.textContent = copied ? "Copied" : "Press Ctrl C";
+    if (copied) button.focus(); // selecting took the focus away
   };
 }
