@@ -13,19 +13,17 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+SERVED = Path(__file__).parent / "model.pth"  # the weights in service
 NOT_A_DIGIT = 10  # the eleventh output
 NO_DIGIT_ABOVE = 0.5  # `not_a_digit` above which a drawing is turned away; store/table.py has the same for the rows
 PART_CONFIDENCE, PART_DOUBT = 0.8, 0.5  # what a part must reach, and not exceed, to be taken for a digit of its own
-
-
-SERVED = Path(__file__).parent / "model.pth"  # the weights in service
 
 
 class ModelError(RuntimeError):
@@ -150,26 +148,16 @@ def predict(model: DigitNet, x: torch.Tensor, parts: Sequence[torch.Tensor] = ()
     for picture in (x, *parts):
         if tuple(picture.shape) != (1, 1, 28, 28):
             raise ValueError(f"predict takes one picture of shape (1, 1, 28, 28), not {tuple(picture.shape)}")
-    torch.set_num_threads(1)  # on every call: the number belongs to the thread, and Streamlit reruns on new ones
-    with torch.inference_mode():
-        (probabilities, *of_parts), (not_a_digit, *none_of_parts) = (
-            answer.tolist() for answer in model.answers(torch.cat([x, *parts]) if parts else x)
-        )
-    digits = [max(range(10), key=p.__getitem__) for p in (probabilities, *of_parts)]
-    several = bool(parts) and all(
-        p[d] >= PART_CONFIDENCE and none <= PART_DOUBT
-        for p, d, none in zip(of_parts, digits[1:], none_of_parts, strict=True)
-    )
-    digit = digits[0]
-    seen = tuple(digits[1:]) if several else ()
-    return Prediction(digit, probabilities[digit], tuple(probabilities), not_a_digit, seen, model.version)
+    whole, *of_parts = predict_all(model, [x, *parts])
+    several = bool(parts) and all(p.confidence >= PART_CONFIDENCE and p.not_a_digit <= PART_DOUBT for p in of_parts)
+    return replace(whole, parts=tuple(p.digit for p in of_parts)) if several else whole
 
 
 def predict_all(model: DigitNet, pictures: Sequence[torch.Tensor]) -> list[Prediction]:
     """What `predict` says of each, looked at in one batch and for no parts."""
     if not pictures:
         return []
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # on every call: the number belongs to the thread, and Streamlit reruns on new ones
     with torch.inference_mode():
         probabilities, not_a_digit = (answer.tolist() for answer in model.answers(torch.cat(list(pictures))))
     return [

@@ -185,11 +185,16 @@ def render_strokes(strokes: Strokes, size: int = CANVAS_SIZE, brush: float = BRU
     White on black, round caps and joins, and a quadratic curve through the middles between the points, as the canvas's
     pencil (Fabric.js, `PencilBrush`) draws them.
     """
-    image = Image.new("L", (size * SUPERSAMPLING,) * 2)
+    return render_lines([smooth(np.asarray(stroke, dtype=np.float64)) for stroke in strokes], size, size, brush)
+
+
+def render_lines(lines: Sequence[np.ndarray], width: int, height: int, brush: float = BRUSH_WIDTH) -> np.ndarray:
+    """Lines, each (n, 2) as `smooth` makes them, → (height, width) uint8, white on black with round caps and joins."""
+    image = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
     draw = ImageDraw.Draw(image)
     radius = brush * SUPERSAMPLING / 2
-    for stroke in strokes:
-        points = smooth(np.asarray(stroke, dtype=np.float64)) * SUPERSAMPLING
+    for line in lines:
+        points = line * SUPERSAMPLING
         draw.line([tuple(p) for p in points], fill=255, width=round(2 * radius))
         for x, y in points:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)

@@ -9,18 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from model import DigitNet, Prediction, predict, predict_all
-from utils import (
-    BRUSH_WIDTH,
-    CANVAS_SIZE,
-    SUPERSAMPLING,
-    Strokes,
-    preprocess_gray,
-    side_by_side_gray,
-    smooth,
-)
+from utils import BRUSH_WIDTH, CANVAS_SIZE, Strokes, preprocess_gray, render_lines, side_by_side_gray, smooth
 
 MOMENTS = 30
 PARTS = 8  # of similar length that a drawing is cut into, about; no part is of two strokes
@@ -107,14 +98,8 @@ def growing(pieces: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     for piece in pieces:
         low = np.clip(np.floor(piece.min(axis=0) - radius - 1), 0, CANVAS_SIZE - 1).astype(int)
         high = np.clip(np.ceil(piece.max(axis=0) + radius + 1), low + 1, CANVAS_SIZE).astype(int)
-        width, height = (high - low) * SUPERSAMPLING
-        sheet = Image.new("L", (int(width), int(height)))
-        draw, r = ImageDraw.Draw(sheet), radius * SUPERSAMPLING
-        points = (piece - low) * SUPERSAMPLING
-        draw.line([tuple(p) for p in points], fill=255, width=round(2 * r))
-        for x, y in points:
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
+        width, height = (high - low).tolist()
         canvas = canvas.copy()
         part = canvas[low[1] : high[1], low[0] : high[0]]
-        np.maximum(part, np.asarray(sheet.reduce(SUPERSAMPLING)), out=part)
+        np.maximum(part, render_lines([piece - low], width, height), out=part)
         yield canvas
