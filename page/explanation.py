@@ -42,11 +42,12 @@ def explain(model: DigitNet, strokes: Strokes, gray: np.ndarray) -> Explanation 
     last = predict(model, picture, side_by_side_gray(gray))
     lines = [smooth(np.asarray(stroke, dtype=np.float64)) for stroke in strokes]
     total = sum(map(length, lines))
-    grown = list(growing(cut(lines, total / MOMENTS)))
+    _, *grown = growing(cut(lines, total / MOMENTS))
     moments = [grown[min(len(grown) - 1, round(i * len(grown) / MOMENTS))] for i in range(MOMENTS - 1)]
     pieces = cut(lines, max(total / PARTS, SHORTEST))
     pieces = pieces if 1 < len(pieces) <= MOST_PARTS else []
-    rests = [drawn(pieces[:i] + pieces[i + 1 :]) for i in range(len(pieces))]
+    before, after = list(growing(pieces)), list(growing(pieces[::-1]))[::-1]
+    rests = [np.maximum(before[i], after[i + 1]) for i in range(len(pieces))]
     of_whole, *read = read_all(model, [grown[-1], *moments, *rests])
     parts = [
         Part(piece, log_odds(of_whole or last, last.digit) - log_odds(without, last.digit), without)
@@ -86,15 +87,13 @@ def cut(lines: Iterable[np.ndarray], most: float) -> list[np.ndarray]:
     return pieces
 
 
-def drawn(pieces: Iterable[np.ndarray]) -> np.ndarray:
-    """(280, 280) uint8, as `render_strokes` draws them."""
-    *_, canvas = growing(pieces)
-    return canvas
-
-
 def growing(pieces: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """The same after each piece. A piece is drawn on a sheet as large as it needs: that is most of the time."""
+    """(280, 280) uint8 as `render_strokes` draws it: empty, and then after each piece.
+
+    A piece is drawn on a sheet as large as it needs: that is most of the time.
+    """
     canvas, radius = np.zeros((CANVAS_SIZE, CANVAS_SIZE), dtype=np.uint8), BRUSH_WIDTH / 2
+    yield canvas
     for piece in pieces:
         low = np.clip(np.floor(piece.min(axis=0) - radius - 1), 0, CANVAS_SIZE - 1).astype(int)
         high = np.clip(np.ceil(piece.max(axis=0) + radius + 1), low + 1, CANVAS_SIZE).astype(int)

@@ -14,7 +14,7 @@ from test_browser import DIGITS
 from test_history import Person, look
 
 from model import SERVED, load_model, predict, predict_all
-from page.explanation import MOMENTS, MOST_PARTS, cut, drawn, explain, length, log_odds
+from page.explanation import MOMENTS, MOST_PARTS, cut, explain, growing, length, log_odds
 from training.strokes import place
 from utils import encode_png, preprocess_gray, render_strokes, side_by_side_gray, smooth
 
@@ -30,12 +30,16 @@ def canvas_strokes(digit):
     return [[(round(x, 1), round(y, 1)) for x, y in stroke] for stroke in placed(DIGITS[digit])]
 
 
+def drawn(pieces):
+    return list(growing(pieces))[-1]
+
+
 @pytest.fixture
 def keep(db, model):
     """Saves a drawing of these strokes as a visitor's page does. Returns its id."""
 
-    def save(drawn, label=None, **others):
-        gray, drawing_id = render_strokes(drawn), str(uuid.uuid4())
+    def save(lines, label=None, **others):
+        gray, drawing_id = render_strokes(lines), str(uuid.uuid4())
         said = predict(model, preprocess_gray(gray), side_by_side_gray(gray))
         row = {
             "created_at": NOON,
@@ -46,7 +50,7 @@ def keep(db, model):
             "drawing": encode_png(gray),
             "model_version": said.model_version,
         }
-        db.save_prediction(drawing_id, **row | {"strokes": drawn} | others)
+        db.save_prediction(drawing_id, **row | {"strokes": lines} | others)
         if label is not None:
             db.save_label(drawing_id, label)
         return drawing_id

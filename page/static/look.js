@@ -18,17 +18,20 @@ function polyline(points, className) {
   return line;
 }
 
-const wayOf = (line) => line.slice(1).map((point, i) => Math.hypot(point[0] - line[i][0], point[1] - line[i][1]));
-const lengthOf = (line) => Math.max(1, wayOf(line).reduce((sum, step) => sum + step, 0));
+// A line with the length of each of its steps, and its own; a dot's is 1.
+function measured(line) {
+  const steps = line.slice(1).map((point, i) => Math.hypot(point[0] - line[i][0], point[1] - line[i][1]));
+  return { line, steps, length: Math.max(1, steps.reduce((sum, step) => sum + step, 0)) };
+}
 
-// The lines as far as the pen was after this share of its way.
+// The measured lines as far as the pen was after this share of its way.
 function upTo(lines, share) {
-  let left = share * lines.reduce((sum, line) => sum + lengthOf(line), 0) + 1e-6;
+  let left = share * lines.reduce((sum, { length }) => sum + length, 0) + 1e-6;
   const drawn = [];
-  for (const line of lines) {
+  for (const { line, steps } of lines) {
     if (left <= 0) break;
     const part = [line[0]];
-    for (const [i, step] of wayOf(line).entries()) {
+    for (const [i, step] of steps.entries()) {
       const reached = Math.min(1, left / step);
       part.push(line[i].map((x, axis) => x + reached * (line[i + 1][axis] - x)));
       left -= step;
@@ -47,6 +50,7 @@ export default function ({ data, parentElement }) {
   const find = (selector) => parentElement.querySelector(selector);
   const [root, svg, play, range, said] = [".why", "svg", ".replay button", "input", ".said"].map(find);
   const [details, list] = [find("details"), find("ol")];
+  const lines = data.lines.map(measured);
   const all = data.moments.length;
   let frame = 0; // of a drawing that is being drawn again
   root.style.colorScheme = data.theme;
@@ -55,7 +59,7 @@ export default function ({ data, parentElement }) {
   function show(share) {
     const n = Math.max(1, Math.min(all, Math.ceil(share * all - 1e-6)));
     const moment = data.moments[n - 1];
-    svg.replaceChildren(...upTo(data.lines, share).map((line) => polyline(line, "ink")));
+    svg.replaceChildren(...upTo(lines, share).map((line) => polyline(line, "ink")));
     range.value = n;
     range.ariaValueText = `${Math.round((100 * n) / all)} % drawn: ${moment.words}`;
     said.textContent = n < all ? `When ${Math.round((100 * n) / all)} % was drawn: ${moment.words}` : data.end;
@@ -93,7 +97,6 @@ export default function ({ data, parentElement }) {
   // The parts in their colours while they are shown; the one that is taken off is an outline.
   function showParts(off) {
     svg.replaceChildren(...data.parts.map(({ points, tone }, i) => polyline(points, i === off ? "off" : `part ${tone}`)));
-    for (const [i, line] of [...svg.children].entries()) on(line, "click", () => choose(i === off ? null : i));
     for (const [i, { points }] of data.parts.entries()) {
       const text = document.createElementNS(SVG, "text");
       const [x, y] = points[points.length >> 1];
@@ -112,6 +115,9 @@ export default function ({ data, parentElement }) {
     const { answer } = part ?? data.moments.at(-1);
     window.dispatchEvent(new CustomEvent("moment", { detail: { answer } }));
   }
+  on(svg, "click", ({ target }) => {
+    if (target.matches(".part, .off")) list.querySelectorAll("button")[[...svg.children].indexOf(target)].click();
+  });
   on(details, "toggle", () => {
     stop();
     if (details.open) choose(null);
