@@ -401,6 +401,7 @@ def test_a_key_that_ends_the_drawing_closes_its_canvas_at_once(visit, db, key):
     assert visitor.page.evaluate(press, {"key": key}) == 0  # there is nothing to end
     visitor.draw(placed(DIGITS[7]))
     assert visitor.answer() == 7
+    expect(visitor.at("correct").get_by_role("button")).to_be_enabled()
     assert visitor.page.evaluate(press, {"key": key, "ctrlKey": True}) == 0
     assert visitor.page.evaluate(press, {"key": key}) == 1
 

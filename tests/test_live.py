@@ -50,6 +50,17 @@ def test_the_answer_changes_while_the_pen_is_down_and_the_last_one_shown_is_the_
     assert rows(db) == [(9, None)]
 
 
+def test_y_pressed_as_the_pen_is_lifted_accepts_the_answer_that_was_seen(visit, db):
+    visitor = visit()
+    visitor.press(NINE, wait=30)
+    expect(visitor.at("answer_digit")).to_have_text("9")
+    visitor.page.mouse.up()
+    visitor.page.keyboard.press("y")  # the button that says so is not there yet
+    saved(visitor, 9)
+    assert rows(db) == [(9, 9)]
+    visitor.begin()
+
+
 def test_a_finger_is_answered_too_before_it_is_lifted(visit, db):
     visitor = visit(**PHONE)
     visitor.page.evaluate(NOTE)

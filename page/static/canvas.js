@@ -17,6 +17,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     for (const name of names) window.addEventListener(name, listener, { capture: true, signal: listeners.signal });
   };
   let drawing = null; // the canvas on which a stroke is under way
+  let patience = null; // of a key that waits for its button
   const tell = (name, detail) => window.dispatchEvent(new CustomEvent(name, { detail }));
   const toolbar = (canvas, name) => canvas?.querySelector(`[aria-label^="${name}"]`)?.click();
   window.strokes ??= 0; // that began on this page
@@ -43,6 +44,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const canvas = event.target.closest?.(CANVAS);
     if (event.button || !canvas) return;
     if (!drawing) window.strokes += 1;
+    clearTimeout(patience);
     drawing = canvas;
     tell("pen", { canvas, stroke: window.strokes, down: true });
     for (const region of document.querySelectorAll(STATUS)) region.role = "status";
@@ -64,6 +66,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   // Once a button or a key has ended the drawing, nothing more can be drawn on it; if the next canvas is late, it fades.
   const end = () => {
+    clearTimeout(patience);
     for (const canvas of document.querySelectorAll(CANVAS)) {
       canvas.classList.add("ended");
       setTimeout(() => canvas.classList.remove("ended"), 5000); // the press was in vain
@@ -72,6 +75,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
   on(["click"], (event) => {
     if (event.target.closest?.(ENDING)) end();
   });
+
+  // Who saw an answer form may accept it before the button is there that does; until the next stroke, this waits for it.
+  const accept = (digit, tries) => {
+    clearTimeout(patience);
+    const button = document.querySelector(`.st-key-correct-${digit} button:enabled`);
+    if (button) button.click();
+    else if (tries) patience = setTimeout(accept, 50, digit, tries - 1);
+  };
 
   // The toolbar takes the last stroke away, and sends what is left as it sends a stroke: Streamlit need not hear of it.
   const undo = () => {
@@ -96,8 +107,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
     if (elsewhere || event.repeat) return event.stopImmediatePropagation();
     if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
-    const accept = document.querySelector("[class*=st-key-correct-] button:enabled");
-    if (/y/i.test(event.key)) return accept?.click();
+    const seen = document.querySelector(".st-key-answer_digit")?.textContent;
+    if (/y/i.test(event.key)) return accept(seen, 40);
     if (document.querySelector(".st-key-clear button:enabled")) end();
   });
 
@@ -122,6 +133,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   parentElement.stop = () => {
     listeners.abort();
+    clearTimeout(patience);
     clearInterval(watch);
   };
   return parentElement.stop;
