@@ -75,9 +75,9 @@ def evaluate(
     Of drawings, which are placed several times, the mistakes are those of the first time. as_drawn: their strokes are
     in pixels of the canvas, and stay where they are. Raises ValueError on a line that is no drawing.
     """
-    times = 0 if as_drawn else PLACEMENTS
     from torchvision.datasets import MNIST  # here: whoever only renders strokes needs no torchvision
 
+    times = None if as_drawn else PLACEMENTS
     test = MNIST(str(data), train=False, download=True)
     digits, others = group([row for path in drawings for row in read_drawings(path)])
     sets: dict[str, Placed] = {
@@ -146,10 +146,16 @@ def group(rows: list[dict[str, Any]]) -> tuple[dict[str, list[dict[str, Any]]], 
     return digits, others
 
 
-def place_all(rows: list[dict[str, Any]], rng: np.random.Generator, times: int = PLACEMENTS) -> Placed:
-    """Rows, each put on the canvas so many times, or left where it is. Raises ValueError if one leaves no ink there."""
-    placed = [place(row["strokes"], rng) for _ in range(times) for row in rows] or [row["strokes"] for row in rows]
-    times, canvases = times or 1, [render_strokes(strokes) for strokes in placed]
+def place_all(rows: list[dict[str, Any]], rng: np.random.Generator, times: int | None = PLACEMENTS) -> Placed:
+    """Rows, each put on the canvas so many times. Raises ValueError if one leaves no ink there.
+
+    times: None leaves each where it was drawn.
+    """
+    if times is None:
+        times, placed = 1, [row["strokes"] for row in rows]
+    else:
+        placed = [place(row["strokes"], rng) for _ in range(times) for row in rows]
+    canvases = [render_strokes(strokes) for strokes in placed]
     pictures = [picture for canvas in canvases if (picture := preprocess_gray(canvas)) is not None]
     if len(pictures) < len(canvases):
         raise ValueError(f"{len(canvases) - len(pictures)} of {len(canvases)} drawings leave no ink on the canvas")
