@@ -54,6 +54,7 @@ class Server(NamedTuple):
 
     address: str  # host:port
     pid: int
+    environment: dict[str, str]
 
     @property
     def url(self):
@@ -71,7 +72,7 @@ def serve(script, **environment):
 
     folder = ROOT if script == BARE_PAGE else script.parent
     with start_server(script, folder, **environment) as (address, process):
-        yield Server(address, process.pid)
+        yield Server(address, process.pid, environment)
 
 
 def app_script(checkout):
@@ -83,15 +84,20 @@ def app_script(checkout):
 def serve_app(checkout, database, rows=0):
     """The Server of this checkout's app, with a table of its own that holds so many made-up rows."""
     environment = database | {"POSTGRES_DB": f"rows_{rows}_{time.time_ns()}"}
-    link = psycopg2.connect(host=database["POSTGRES_HOST"], user="postgres", dbname="postgres")
-    with contextlib.closing(link):
-        link.autocommit = True
-        link.cursor().execute(f"CREATE DATABASE {environment['POSTGRES_DB']}")
+    run_sql(database, f"CREATE DATABASE {environment['POSTGRES_DB']}")
     if rows:
         seed = [sys.executable, checkout / "benchmarks" / "seed_rows.py", str(rows)]
         subprocess.run(seed, check=True, cwd=checkout, env=os.environ | environment, stdout=subprocess.DEVNULL)
     with serve(app_script(checkout), **environment) as server:
         yield server
+
+
+def run_sql(environment, statement):
+    """Run one statement on the database that this environment names."""
+    host, name = environment["POSTGRES_HOST"], environment["POSTGRES_DB"]
+    with contextlib.closing(psycopg2.connect(host=host, user="postgres", dbname=name)) as link:
+        link.autocommit = True  # CREATE DATABASE runs in no transaction
+        link.cursor().execute(statement)
 
 
 def drawing(rng):

@@ -9,8 +9,7 @@ reads the moments and parts of made-up drawings, on one thread, beside one answe
 import time
 
 import numpy as np
-import psycopg2
-from bench import ROOT, arguments, begin, database, report, serve_app, spread
+from bench import ROOT, arguments, begin, database, report, run_sql, serve_app, spread
 from browser import Visitor, open_browser
 from playwright.sync_api import expect
 from seed_rows import pictures
@@ -61,21 +60,8 @@ def main():
         Visitor(browser, app.url, viewport={"width": 1280, "height": 1600}) as visitor,
     ):
         report("press to the drawing that can be played", spread(opened(visitor, ".why polyline"), digits=0))
-        name = next(name for name in databases(environment) if name.startswith("rows_1_"))
-        link = psycopg2.connect(host=environment["POSTGRES_HOST"], user="postgres", dbname=name)
-        link.autocommit = True
-        link.cursor().execute("UPDATE predictions SET strokes = NULL")
-        link.close()
+        run_sql(app.environment, "UPDATE predictions SET strokes = NULL")
         report("press to the bars of a row without strokes", spread(opened(visitor, ".bar"), digits=0))
-
-
-def databases(environment):
-    link = psycopg2.connect(host=environment["POSTGRES_HOST"], user="postgres", dbname="postgres")
-    cursor = link.cursor()
-    cursor.execute("SELECT datname FROM pg_database")
-    names = [name for (name,) in cursor.fetchall()]
-    link.close()
-    return names
 
 
 if __name__ == "__main__":
