@@ -1,0 +1,147 @@
+"""The ledger of models: every network that learn.py has made, and which one is in service, for all processes.
+
+No row is ever changed, or taken away. A network and its verdict are entered in one transaction, so there is none that
+is half promoted, whatever is killed; and only if what its gate compared it with still holds.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from psycopg2 import Binary
+
+from store import postgres, schema
+from store.postgres import DatabaseError, Run
+
+SECONDS = 30  # that a statement may take
+VERSION_LENGTH = 12  # hexadecimal digits of the SHA-256 of the weights
+
+IN_SERVICE = "SELECT version FROM models_in_service ORDER BY number DESC LIMIT 1"
+WEIGHTS = "SELECT sha256, weights FROM models WHERE version = %(version)s"
+TRIES = """
+    SELECT count(*) FROM models WHERE refusal IS NOT NULL AND made_at > coalesce(
+        (SELECT max(since) FROM models_in_service WHERE how = 'promoted'), '-infinity')
+"""
+ENTER = """
+    INSERT INTO models (version, sha256, weights, parent, command, learnt_from, figures, refusal)
+    VALUES (%(version)s, %(sha256)s, %(weights)s, %(parent)s, %(command)s, %(learnt_from)s, %(figures)s, %(refusal)s)
+"""
+SERVE = """
+    INSERT INTO models_in_service (number, version, how)
+    SELECT coalesce(max(number), 0) + 1, %(version)s, %(how)s FROM models_in_service
+"""
+MODELS = """
+    SELECT version, parent, made_at, command, learnt_from, figures, refusal,
+           (SELECT max(since) FROM models_in_service AS s WHERE s.version = models.version) AS served_since
+    FROM models ORDER BY made_at DESC, version
+"""
+
+
+class Overtaken(RuntimeError):
+    """Since the gate began, another network was put into service, or refused: its figures no longer hold."""
+
+
+class Model(NamedTuple):
+    """One network that was made, without its weights."""
+
+    version: str
+    parent: str
+    made_at: datetime
+    command: str
+    learnt_from: dict[str, Any]
+    figures: dict[str, Any]
+    refusal: str | None  # None: it was put into service
+    served_since: datetime | None  # the last time
+
+    def verdict(self, in_service: str | None) -> str:
+        """In the words of `learn.py --list`. in_service: the version that is."""
+        if self.refusal:
+            return f"refused: {self.refusal}"
+        return "in service" if self.version == in_service else "promoted, and replaced or rolled back since"
+
+
+def version_of(weights: bytes) -> str:
+    return hashlib.sha256(weights).hexdigest()[:VERSION_LENGTH]
+
+
+def in_service() -> str | None:
+    """The version in service; None: that of model.pth. Raises DatabaseError, TableMissing before the first start."""
+    rows = postgres.reads.run(IN_SERVICE).rows
+    return rows[0][0] if rows else None
+
+
+def fetch_weights(version: str) -> tuple[str, bytes]:
+    """The SHA-256 that the weights of this version must have, and the weights. Raises DatabaseError."""
+    rows = postgres.reads.run(WEIGHTS, {"version": version}).rows
+    if not rows:
+        raise DatabaseError(f"the ledger has no model {version}: `python learn.py --list` says which there are")
+    return rows[0][0], bytes(rows[0][1])
+
+
+def fetch_models() -> list[Model]:
+    """All networks that were made, the newest first. Raises DatabaseError."""
+    return [Model._make(row) for row in postgres.reads.run(MODELS).rows]
+
+
+def tries() -> int:
+    """How many networks were refused since one was last promoted. Raises DatabaseError."""
+    return int(postgres.reads.run(TRIES).rows[0][0])
+
+
+def enter(
+    weights: bytes,
+    *,
+    parent: str,
+    command: str,
+    learnt_from: dict[str, Any],
+    figures: dict[str, Any],
+    refusal: str | None,
+    expected: tuple[str | None, int],
+) -> str:
+    """Enter a network with its verdict, and put it into service if it has no refusal. Returns its version.
+
+    expected: what `in_service()` and `tries()` were when its gate began. May be repeated after a DatabaseError: what is
+    entered already stays as it is. Raises Overtaken.
+    """
+    row = {
+        "version": version_of(weights),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "weights": Binary(weights),
+        "parent": parent,
+        "command": command,
+        "learnt_from": json.dumps(learnt_from),
+        "figures": json.dumps(figures),
+        "refusal": refusal,
+    }
+    with _alone() as run:
+        if not run("SELECT FROM models WHERE version = %(version)s", row).rowcount:
+            rows = run(IN_SERVICE).rows
+            now = rows[0][0] if rows else None, int(run(TRIES).rows[0][0])
+            if now != expected:
+                raise Overtaken("another network was promoted or refused meanwhile: run learn.py again")
+            run(ENTER, row)
+            if refusal is None:
+                run(SERVE, row | {"how": "promoted"})
+    return row["version"]
+
+
+def roll_back(version: str | None) -> None:
+    """Put this version into service, or model.pth (None). Raises DatabaseError."""
+    with _alone() as run:
+        if version and not run("SELECT FROM models WHERE version = %(version)s", {"version": version}).rowcount:
+            raise DatabaseError(f"the ledger has no model {version}: `python learn.py --list` says which there are")
+        run(SERVE, {"version": version, "how": "rolled back"})
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[Run]:
+    """One transaction, in which nobody else changes the ledger."""
+    schema.upgrade()
+    with postgres.session(SECONDS) as run:
+        run("BEGIN")
+        run("LOCK TABLE models_in_service IN SHARE ROW EXCLUSIVE MODE")
+        yield run
+        run("COMMIT")
