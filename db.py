@@ -24,7 +24,7 @@ from PIL import Image
 from store import postgres, schema
 from store.postgres import DatabaseError, Pool, Refused, Result  # noqa: F401 (DatabaseError is part of what db offers)
 from store.schema import build_indexes  # noqa: F401 (so is this)
-from store.table import LATE_SECONDS, NO_DIGIT_ABOVE, AnswerCount, Change, HistoryRow, Summary, TimeCount
+from store.table import LATE_SECONDS, NO_DIGIT_ABOVE, AnswerCount, Change, HistoryRow, Summary, TimeCount, VersionCount
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +204,11 @@ TIMES = """
            count(*) FILTER (WHERE true_label = predicted_digit AND not_a_digit <= %(no_digit_above)s)
     FROM predictions GROUP BY 1
 """
+VERSIONS = """
+    SELECT model_version, min(created_at), count(*),
+           count(*) FILTER (WHERE true_label = predicted_digit AND not_a_digit <= %(no_digit_above)s)
+    FROM predictions WHERE true_label IS NOT NULL GROUP BY 1
+"""
 ONE = """
     SELECT id, created_at, predicted_digit, confidence, probabilities, not_a_digit, true_label, model_version, strokes,
            drawing
@@ -329,6 +334,12 @@ def fetch_times() -> list[TimeCount]:
     """
     result = _run(postgres.reads, TIMES, {"no_digit_above": NO_DIGIT_ABOVE})
     return [TimeCount._make(row) for row in result.rows]
+
+
+def fetch_versions() -> list[VersionCount]:
+    """Return the counts of the labelled rows of each version of the network, in no order."""
+    result = _run(postgres.reads, VERSIONS, {"no_digit_above": NO_DIGIT_ABOVE})
+    return [VersionCount._make(row) for row in result.rows]
 
 
 def fetch_drawing(drawing_id: uuid.UUID | str) -> DrawingRow | None:

@@ -50,6 +50,7 @@ def queries(db, postgres, plans):
         "GET /news": (db.NEWS, {"late": db.LATE_SECONDS}),
         "insights: answers": (db.ANSWERS, {"no_digit_above": db.NO_DIGIT_ABOVE}),
         "insights: times": (db.TIMES, {"no_digit_above": db.NO_DIGIT_ABOVE}),
+        "insights: versions": (db.VERSIONS, {"no_digit_above": db.NO_DIGIT_ABOVE}),
         "a page is opened: are all rows there?": (db.SUMMARY, {}),
         "1,000 rows of the download": (db.EXPORT, page | {"limit": 1000, "bytes": 3_000_000}),
     }

@@ -58,6 +58,15 @@ class TimeCount(NamedTuple):
     right: int  # labelled as answered
 
 
+class VersionCount(NamedTuple):
+    """How many labelled drawings one version of the network answered."""
+
+    version: str
+    first: datetime  # when the first of them was begun
+    labelled: int
+    right: int  # labelled as answered
+
+
 class Table(Protocol):
     """Each of these may raise store.postgres.DatabaseError."""
 
@@ -73,4 +82,5 @@ class Table(Protocol):
     def fetch_summary(self) -> Summary: ...
     def fetch_answers(self) -> list[AnswerCount]: ...
     def fetch_times(self) -> list[TimeCount]: ...
+    def fetch_versions(self) -> list[VersionCount]: ...
     def thumbnail(self, drawing: bytes) -> bytes | None: ...

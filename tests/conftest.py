@@ -61,7 +61,16 @@ def db(server, monkeypatch):
 def save(db):
     """Saves a drawing that was begun `minute` minutes after noon, labelled if `label` is given. Returns its id."""
 
-    def row(minute, digit=7, label=None, confidence=0.9, drawing=None, drawing_id=None, not_a_digit=0.01):
+    def row(
+        minute,
+        digit=7,
+        label=None,
+        confidence=0.9,
+        drawing=None,
+        drawing_id=None,
+        not_a_digit=0.01,
+        version="0123456789ab",
+    ):
         drawing_id = drawing_id or str(uuid.uuid4())
         probabilities = [(1 - confidence) / 9] * 10
         probabilities[digit] = confidence
@@ -73,7 +82,7 @@ def save(db):
             probabilities=probabilities,
             not_a_digit=not_a_digit,
             drawing=drawing or png(SEVEN),
-            model_version="0123456789ab",
+            model_version=version,
         )
         if label is not None:
             db.save_label(drawing_id, label)

@@ -20,9 +20,27 @@ def test_the_figures_are_those_of_the_table(save, counter):
     save(0, digit=7, label=7)
     save(1, digit=7, label=1, confidence=0.55)
     save(20, digit=3)
+    save(2, digit=4, label=4, version="ab")
     figures = counter.look(patience=20)
-    assert figures.answers.values.tolist() == [[1, 7, 6, 1, 0.55], [7, 7, 10, 1, 0.9]]
-    assert figures.times.values.tolist() == [[NOON, 2, 2, 1], [NOON + timedelta(minutes=15), 1, 0, 0]]
+    assert figures.answers.values.tolist() == [[1, 7, 6, 1, 0.55], [4, 4, 10, 1, 0.9], [7, 7, 10, 1, 0.9]]
+    assert figures.times.values.tolist() == [[NOON, 3, 3, 2], [NOON + timedelta(minutes=15), 1, 0, 0]]
+    assert figures.versions.values.tolist() == [
+        ["0123456789ab", NOON, 2, 1],
+        ["ab", NOON + timedelta(minutes=2), 1, 1],
+    ]
+
+
+def test_versions_come_in_the_order_in_which_they_first_answered(save, counter):
+    for minute, version in ((3, "a"), (1, "c"), (2, "b"), (9, "c")):
+        save(minute, label=7, version=version)
+    assert counter.look(patience=20).versions["version"].tolist() == ["c", "b", "a"]
+
+
+def test_a_drawing_that_another_version_answers_alike_is_a_change(save, counter):
+    drawing_id = save(0, label=7)
+    counter.look(patience=20)
+    save(0, drawing_id=drawing_id, version="ab")
+    assert counter.look(patience=20).versions["version"].tolist() == ["ab"]
 
 
 def test_an_empty_table_has_figures_of_the_same_types(save, counter):
@@ -31,6 +49,7 @@ def test_an_empty_table_has_figures_of_the_same_types(save, counter):
     full = counter.look(patience=20)
     assert len(empty.times) == 0 and len(full.times) == 1
     assert empty.times["start"].dtype == full.times["start"].dtype == "datetime64[us, UTC]"
+    assert empty.versions["first"].dtype == full.versions["first"].dtype == "datetime64[us, UTC]"
 
 
 def test_nothing_is_published_while_the_counts_are_the_same(save, counter):

@@ -371,3 +371,21 @@ def test_what_was_turned_away_is_counted_among_the_drawings_and_not_among_the_an
     save(2, label=7, not_a_digit=0.51)
     assert [(count.true_label, count.predicted_digit, count.rows) for count in db.fetch_answers()] == [(7, 7, 1)]
     assert [(count.rows, count.labelled, count.right) for count in db.fetch_times()] == [(2, 2, 1)]
+
+
+def test_each_version_is_counted_with_the_labelled_drawings_that_it_answered(db, save):
+    save(3, digit=7, label=7, version="old")
+    save(2, digit=7, label=1, version="old")
+    save(5, digit=4, label=4, version="new")
+    save(6, digit=4, label=4, version="new", not_a_digit=0.5)  # the page still calls this a digit
+    save(7, digit=4, label=4, version="new", not_a_digit=0.51)
+    save(1, version="new")
+    save(0, version="never labelled")
+    first = NOON + timedelta(minutes=2), NOON + timedelta(minutes=5)
+    assert sorted(db.fetch_versions()) == [("new", first[1], 3, 2), ("old", first[0], 2, 1)]
+
+
+def test_a_drawing_counts_for_the_version_that_answered_it_last(db, save):
+    drawing_id = save(1, digit=1, label=7, version="old")
+    save(1, digit=7, drawing_id=drawing_id, version="new")
+    assert db.fetch_versions() == [("new", NOON + timedelta(minutes=1), 1, 1)]
