@@ -389,3 +389,17 @@ def test_a_drawing_counts_for_the_version_that_answered_it_last(db, save):
     drawing_id = save(1, digit=1, label=7, version="old")
     save(1, digit=7, drawing_id=drawing_id, version="new")
     assert db.fetch_versions() == [("new", NOON + timedelta(minutes=1), 1, 1)]
+
+
+def test_versions_are_counted_from_an_index_alone(db):
+    db.build_indexes()
+    postgres.writes.run("""
+        INSERT INTO predictions (id, created_at, predicted_digit, confidence, probabilities, not_a_digit, true_label,
+                                 labelled_at, drawing, model_version)
+        SELECT gen_random_uuid(), now(), 7, 0.5, array_fill(0.1::float8, ARRAY[10]), 0.1, 7, now(),
+               decode(repeat(md5(i::text), 12), 'hex'), i % 3  -- as wide as a row with its thumbnail
+        FROM generate_series(0, 4999) AS i
+    """)
+    postgres.reads.run("VACUUM ANALYZE predictions")
+    plan = postgres.reads.run(f"EXPLAIN {db.VERSIONS}", {"no_digit_above": 0.5}).rows
+    assert any("Index Only Scan using predictions_versions" in line for (line,) in plan)

@@ -66,7 +66,7 @@ FILL = """
     FROM generate_series(1, 500) AS i
 """
 INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'predictions'"
-VIEWS = {"predictions_newest", "predictions_changed", "predictions_labelled"}
+VIEWS = {"predictions_newest", "predictions_changed", "predictions_labelled", "predictions_versions"}
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_indexes_that_are_as_they_should_be_are_not_built_again(db, made_by):
     before = postgres.reads.run(oids).rows
     db.create_table()
     db.build_indexes()
-    assert postgres.reads.run(oids).rows == before
+    assert set(before) < set(postgres.reads.run(oids).rows)  # and 0005 has made another
 
 
 # --- while it is brought up to date ----------------------------------------------------------------------------------
