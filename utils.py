@@ -235,4 +235,5 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     """The 95 % interval of a share `right / n`, after Wilson (1927): it also holds near 0, near 1 and for small n."""
     p, z2 = right / n, Z * Z
     centre, half = p + z2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
+    # Rounded, it may end beside 0 or 1 by the last bit: an axis would go on to 110 %.
+    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))

@@ -184,6 +184,12 @@ def test_the_bounds_are_the_shares_from_which_the_one_seen_is_just_possible(righ
         assert abs(right / n - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / n), abs=1e-7)
 
 
+def test_a_wilson_interval_ends_at_0_and_1_and_not_beside_them():
+    for n in range(1, 500):
+        assert wilson(n, n)[1] <= 1
+        assert wilson(0, n)[0] >= 0
+
+
 def test_the_wilson_interval_holds_the_truth_95_times_in_100():
     n, p = 40, 0.9
     weight = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
