@@ -129,7 +129,7 @@ def main():
 
         if not options.here:
             seed_rows(options.rows)
-        db.create_table()
+        db.build_indexes()
         print("| query | served by | ms: median (least–most) |\n|---|---|--:|")
         queries(db, postgres, options.plans)
         print()
