@@ -1,5 +1,6 @@
-"""The four charts of the insights: confusion matrix, reliability, accuracy over time, drawings over time."""
+"""The charts of the insights: confusion matrix, reliability, accuracy and drawings over time, accuracy by version."""
 
+import json
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,9 @@ from page.visitor import HISTORY, INSIGHTS, Visitor
 from utils import wilson
 
 WRONG, QUIET = "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark page
-FEW = {"confusion": 20, "reliability": 50, "accuracy": 20}  # labelled drawings below which a chart would show noise
+# Labelled drawings below which a chart would show noise.
+FEW = {"confusion": 20, "reliability": 50, "accuracy": 20, "versions": 20}
+VERSIONS = 12  # at most in a chart, the last ones
 
 
 def dark() -> bool:
@@ -28,7 +31,7 @@ def colours() -> tuple[str, str]:
 def show_chart(chart: alt.Chart, title: str, words: str, height: int = 300, **more: Any) -> None:
     """words: what the chart shows, for those who cannot see it; height: in pixels; more: of st.altair_chart."""
     text = colours()[1]
-    chart = chart.properties(title=title, height=height, padding={"bottom": 0})
+    chart = chart.properties(title=title, height=height, padding={"bottom": 4})  # for a "g" there
     # Streamlit's own gray for axes is too faint to read on the light page.
     chart = chart.configure_axis(labelColor=text, titleColor=text).configure_legend(labelColor=text)
     st.altair_chart(chart, alt=words, **more)
@@ -224,3 +227,48 @@ def by_period(times: pd.DataFrame, zone: str) -> tuple[str, pd.DataFrame]:
     code = {"hour": "h", "day": "D", "week": "W", "month": "M"}[unit]
     period = local.dt.to_period(code).dt.start_time.rename("period")
     return unit, times.groupby(period)[["n", "labelled", "right"]].sum().reset_index()
+
+
+def show_versions(versions: pd.DataFrame, labelled: int) -> None:
+    """Compare the versions of the network that have answered labelled drawings, where there are several."""
+    if len(versions) < 2 or too_few("versions", "Accuracy by version", labelled):
+        return
+    st.space("small")
+    shown = versions.tail(VERSIONS).reset_index(drop=True).rename_axis("row").reset_index()
+    shown["since"] = shown["first"].dt.tz_convert(time_zone()).dt.tz_localize(None)
+    shown["accuracy"] = shown["right"] / shown["labelled"]
+    shown[["low", "high"]] = [wilson(row.right, row.labelled) for row in shown.itertuples()]
+    names = [[row.version[:7], f"from {row.since:%d %b %Y}"] for row in shown.itertuples()]  # two lines each
+
+    accent = colours()[0]
+    label = alt.Axis(
+        labelExpr=f"{json.dumps(names)}[datum.value]", labelFlush=False, labelOffset=-6, ticks=False, domain=False
+    )
+    base = alt.Chart(shown).encode(
+        alt.Y("row:O", title="version", axis=label),
+        tooltip=[
+            alt.Tooltip("version"),
+            alt.Tooltip("since:T", title="answered from", format="%d %b %Y %H:%M"),
+            alt.Tooltip("accuracy:Q", title="read right", format=".1%"),
+            alt.Tooltip("low:Q", title="95 % interval from", format=".1%"),
+            alt.Tooltip("high:Q", title="to", format=".1%"),
+            alt.Tooltip("labelled:Q", title="labelled", format=","),
+        ],
+    )
+    axis: dict[str, Any] = {"axis": alt.Axis(format="%", tickCount=3), "scale": alt.Scale(zero=False)}
+    whiskers = base.mark_rule(color=accent, strokeWidth=2).encode(
+        alt.X("low:Q", title="share read right", **axis), alt.X2("high:Q")
+    )
+    points = base.mark_circle(color=accent, opacity=1, size=90).encode(alt.X("accuracy:Q"))
+    words = "; ".join(
+        f"{name} {since}, {row.accuracy:.1%} of {row.labelled:,} right ({row.low:.1%} to {row.high:.1%})"
+        for (name, since), row in zip(names, shown.itertuples(), strict=True)
+    )
+    show_chart(
+        whiskers + points,
+        "Accuracy by version, with its 95 % interval",
+        f"Accuracy by version of the network: {words}.",
+        height=100 + 44 * len(shown),
+    )
+    left_out = f"The last {VERSIONS} of {len(versions):,} versions. " if len(versions) > VERSIONS else ""
+    st.caption(f"{left_out}Each version answered other drawings: a difference within the bars may be chance.")

@@ -1,8 +1,8 @@
-"""Insights: how well the network does on these drawings, counted by the database and drawn as four charts."""
+"""Insights: how well the network does on these drawings, counted by the database and drawn as charts."""
 
 import streamlit as st
 
-from page.charts import show_confusion, show_reliability, show_time
+from page.charts import show_confusion, show_reliability, show_time, show_versions
 from page.news import begin
 from page.visitor import INSIGHTS, Visitor, fragment
 from store.counts import Counter
@@ -30,6 +30,7 @@ def show_insights(visitor: Visitor, counter: Counter) -> None:
         show_reliability(figures.answers)
     st.space("small")
     show_time(figures.times, labelled)
+    show_versions(figures.versions, labelled)
 
 
 def show_numbers(total: int, labelled: int, right: int) -> None:

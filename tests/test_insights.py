@@ -1,5 +1,6 @@
 """Insights: what the database counts, and what the charts say of it."""
 
+import itertools
 import json
 import time
 from datetime import timedelta
@@ -35,7 +36,7 @@ def page():
 def fill(db):
     """Puts drawings into the table: (how many, predicted digit, true label or None, confidence, hours after noon)."""
 
-    def rows(*groups, not_a_digit=0):
+    def rows(*groups, not_a_digit=0, version="x"):
         for n, digit, label, confidence, hour in groups:
             created_at = NOON + timedelta(hours=hour)
             postgres.writes.run(
@@ -44,7 +45,7 @@ def fill(db):
                                          true_label, labelled_at, drawing, model_version)
                 SELECT gen_random_uuid(), %(created_at)s + i * interval '1 ms', %(digit)s, %(confidence)s,
                        array_fill(0.1::float8, ARRAY[10]), %(not_a_digit)s, %(label)s::smallint,
-                       CASE WHEN %(label)s IS NOT NULL THEN %(created_at)s END, '\\x89', 'x'
+                       CASE WHEN %(label)s IS NOT NULL THEN %(created_at)s END, '\\x89', %(version)s
                 FROM generate_series(1, %(n)s) AS i
                 """,
                 {
@@ -54,6 +55,7 @@ def fill(db):
                     "confidence": confidence,
                     "created_at": created_at,
                     "not_a_digit": not_a_digit,
+                    "version": version,
                 },
             )
 
@@ -182,6 +184,7 @@ def test_nothing_but_what_was_turned_away_gives_no_chart_of_answers(fill, open_p
 
 def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_page):
     fill((60, 7, 7, 0.9, 0), (30, 4, 4, 0.7, 30))
+    fill((5, 7, 7, 0.9, 31), version="y")
 
     def titles(spec):
         layers = spec.get("layer", [spec])
@@ -190,10 +193,83 @@ def test_every_chart_has_a_title_titled_axes_and_a_text_alternative(fill, open_p
             assert found - {None}, f"{spec['title']}: no title on {channel}"
 
     drawn = drawn_charts(open_page())
-    assert len(drawn) == 4
+    assert len(drawn) == 5
     for spec, alternative in drawn.values():
         titles(spec)
         assert len(alternative) > 30
+
+
+VERSIONS = "Accuracy by version, with its 95 % interval"
+
+
+def test_versions_are_compared_in_the_order_in_which_they_first_answered(fill, open_page):
+    fill((30, 7, 7, 0.9, 5), (10, 7, 1, 0.9, 6), version="0a6ac98cef83")
+    fill((18, 7, 7, 0.9, 2), version="77aa88bb99cc")
+    fill((2, 7, 7, 0.9, 3), version="77aa88bb99cc", not_a_digit=0.6)
+    fill((5, 7, None, 0.9, 0), version="without labels")
+    at = open_page()
+    spec, words = drawn_charts(at)[VERSIONS]
+    assert words == (
+        "Accuracy by version of the network: 77aa88b from 04 Mar 2026, 90.0% of 20 right (69.9% to 97.2%); "
+        "0a6ac98 from 04 Mar 2026, 75.0% of 40 right (59.8% to 85.8%)."
+    )
+    named = spec["layer"][0]["encoding"]["y"]["axis"]["labelExpr"]
+    assert named.index("77aa88b") < named.index("0a6ac98")
+    assert "Each version answered other drawings" in texts(at)
+
+
+def test_one_version_is_compared_with_nothing(fill, open_page):
+    fill((60, 7, 7, 0.9, 0))
+    fill((60, 7, None, 0.9, 1), version="without labels")
+    at = open_page()
+    assert drawn_charts(at) and VERSIONS not in drawn_charts(at)
+    assert "version" not in texts(at)
+
+
+def test_versions_with_few_labels_are_not_compared_yet(fill, open_page):
+    fill((18, 7, 7, 0.9, 0))
+    fill((1, 7, 7, 0.9, 1), version="y")
+    at = open_page()
+    assert VERSIONS not in drawn_charts(at)
+    assert "**Accuracy by version**: from 20 labelled drawings on; there are 19." in texts(at)
+
+
+def test_a_version_has_answered_from_the_visitors_own_day_on(fill, open_page, monkeypatch):
+    monkeypatch.setattr(charts, "time_zone", lambda: "Asia/Tokyo")
+    fill((20, 7, 7, 0.9, 0))
+    fill((20, 7, 7, 0.9, 4), version="y")  # 16 h in UTC is 1 h of the next day there
+    words = drawn_charts(open_page())[VERSIONS][1]
+    assert "x from 04 Mar 2026" in words and "y from 05 Mar 2026" in words
+
+
+def test_of_many_versions_the_last_are_compared(fill, open_page):
+    for i in range(charts.VERSIONS + 2):
+        fill((2, 7, 7, 0.9, i), version=f"v{i:02d}")
+    at = open_page()
+    words = drawn_charts(at)[VERSIONS][1]
+    assert "v01 " not in words
+    assert all(f"v{i:02d} from" in words for i in range(2, charts.VERSIONS + 2))
+    assert "The last 12 of 14 versions." in texts(at)
+
+
+def test_a_chart_of_versions_has_room_for_each_and_names_it(chromium, url, fill):
+    """Two that begin alike are apart."""
+
+    def middle(part):
+        box = part.bounding_box()
+        return box["y"] + box["height"] / 2
+
+    fill((30, 7, 7, 0.9, 0), (10, 7, 1, 0.9, 0), version="0a6ac98cef83")
+    fill((30, 7, 7, 0.9, 0), version="0a6ac98ffff3")
+    fill((30, 7, 7, 0.9, 0), version="77aa88bb99cc")
+    with Person(chromium, url, viewport={"width": 360, "height": 4000}) as visitor:
+        chart = visitor.at("insights").locator("[data-testid=stVegaLiteChart] svg").last
+        expect(chart.locator(".mark-symbol path")).to_have_count(3)
+        dots = [middle(dot) for dot in chart.locator(".mark-symbol path").all()]
+        assert min(later - one for one, later in itertools.pairwise(dots)) > 30
+        names = chart.locator(".role-axis-label text")
+        expect(names.filter(has_text="0a6ac98from 04 Mar 2026")).to_have_count(2)
+        assert abs(middle(names.filter(has_text="77aa88bfrom 04 Mar 2026")) - dots[2]) < 4
 
 
 def test_a_picked_cell_filters_the_history_and_a_second_press_shows_all(monkeypatch):
@@ -244,10 +320,11 @@ def test_charts_come_when_they_are_scrolled_to_and_hold_up_nothing_before(chromi
 def test_all_texts_of_the_charts_can_be_read(chromium, url, fill, scheme):
     """Each digit is read right in another share of its drawings, and else as the next one."""
     for digit in range(10):
-        fill((2 * digit + 1, digit, digit, 0.9, 0), (19 - 2 * digit, (digit + 1) % 10, digit, 0.6, 24 * 17))
+        fill((2 * digit + 1, digit, digit, 0.9, 0))
+        fill((19 - 2 * digit, (digit + 1) % 10, digit, 0.6, 24 * 17), version="y")
     with Person(chromium, url, color_scheme=scheme, viewport={"width": 360, "height": 4000}) as visitor:
         charts = visitor.at("insights").locator("[data-testid=stVegaLiteChart] svg")
-        expect(charts).to_have_count(4)
+        expect(charts).to_have_count(5)
         visitor.page.wait_for_timeout(500)
         assert charts.locator("text:visible").count() > 60
         assert visitor.page.evaluate((Path(__file__).parent / "contrast.js").read_text()) == []
