@@ -21,7 +21,7 @@ import pandas as pd
 import psycopg2
 from PIL import Image
 
-from store import postgres, schema
+from store import ledger, postgres, schema
 from store.postgres import DatabaseError, Pool, Refused, Result  # noqa: F401 (DatabaseError is part of what db offers)
 from store.schema import build_indexes  # noqa: F401 (so is this)
 from store.table import LATE_SECONDS, NO_DIGIT_ABOVE, AnswerCount, Change, HistoryRow, Summary, TimeCount, VersionCount
@@ -312,9 +312,11 @@ def fetch_changes(since: datetime, limit: int = 100_000) -> list[Change]:
 def fetch_news() -> str:
     """Return a short text that is another one whenever a row was added or changed, the same in every process.
 
-    Also for a change that becomes visible up to LATE_SECONDS late; not for a row that somebody deletes.
+    Also for a change that becomes visible up to LATE_SECONDS late, and for one of the ledger of models; not for a row
+    that somebody deletes.
     """
-    return _run(postgres.looks, NEWS, {"late": LATE_SECONDS}).rows[0][0]
+    changes = _run(postgres.looks, NEWS, {"late": LATE_SECONDS}).rows[0][0]
+    return f"{changes} {ledger.fetch_news()}"
 
 
 def fetch_summary() -> Summary:

@@ -17,6 +17,7 @@ WRONG, QUIET = "#d9622b", "#8a8780"  # at least 3:1 on the light and on the dark
 # Labelled drawings below which a chart would show noise.
 FEW = {"confusion": 20, "reliability": 50, "accuracy": 20, "versions": 20}
 VERSIONS = 12  # at most in a chart, the last ones
+SHORT = 7  # characters of a version that are shown
 
 
 def dark() -> bool:
@@ -238,7 +239,7 @@ def show_versions(versions: pd.DataFrame, labelled: int) -> None:
     shown["since"] = shown["first"].dt.tz_convert(time_zone()).dt.tz_localize(None)
     shown["accuracy"] = shown["right"] / shown["labelled"]
     shown[["low", "high"]] = [wilson(row.right, row.labelled) for row in shown.itertuples()]
-    names = [[row.version[:7], f"from {row.since:%d %b %Y}"] for row in shown.itertuples()]  # two lines each
+    names = [[row.version[:SHORT], f"from {row.since:%d %b %Y}"] for row in shown.itertuples()]  # two lines each
 
     accent = colours()[0]
     label = alt.Axis(

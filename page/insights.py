@@ -1,11 +1,16 @@
 """Insights: how well the network does on these drawings, counted by the database and drawn as charts."""
 
+import re
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import streamlit as st
 
-from page.charts import show_confusion, show_reliability, show_time, show_versions
-from page.news import begin
+from page.charts import SHORT, show_confusion, show_reliability, show_time, show_versions
+from page.news import begin, time_zone
 from page.visitor import INSIGHTS, Visitor, fragment
 from store.counts import Counter
+from store.ledger import Model
 from utils import wilson
 
 SECONDS = 10  # between two questions for news
@@ -31,6 +36,8 @@ def show_insights(visitor: Visitor, counter: Counter) -> None:
     st.space("small")
     show_time(figures.times, labelled)
     show_versions(figures.versions, labelled)
+    if figures.latest:
+        st.caption(said_of(figures.latest, ZoneInfo(time_zone())))
 
 
 def show_numbers(total: int, labelled: int, right: int) -> None:
@@ -44,3 +51,22 @@ def show_numbers(total: int, labelled: int, right: int) -> None:
             f"{right:,} of {labelled:,} labelled drawings were read right. With 95 % confidence the accuracy on such "
             f"drawings is between {100 * low:.1f} % and {100 * high:.1f} % (Wilson interval)."
         )
+
+
+def said_of(latest: Model, zone: ZoneInfo) -> str:
+    """What became of the network that was made last, as Markdown."""
+
+    def day(time: datetime) -> str:
+        there = time.astimezone(zone)
+        return f"{there.day} {there:%B %Y}"
+
+    network = "The latest network that learned from these labels"
+    if latest.served_since is None:
+        why = re.sub(r"([\\`*_~$<>:\[\]])", r"\\\1", latest.refusal or "")
+        return f"{network} was made on {day(latest.made_at)} and did not go into service: {why}."
+    network += f", {latest.version[:SHORT]},"
+    if latest.served_until is None:
+        return f"{network} has been in service since {day(latest.served_since)}."
+    return (
+        f"{network} went into service on {day(latest.served_since)} and was rolled back on {day(latest.served_until)}."
+    )

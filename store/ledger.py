@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from psycopg2 import Binary
 
 from store import postgres, schema
-from store.postgres import DatabaseError, Run
+from store.postgres import DatabaseError, NotAllowed, Pool, Run, TableMissing
 
 SECONDS = 30  # that a statement may take
 VERSION_LENGTH = 12  # hexadecimal digits of the SHA-256 of the weights
@@ -35,9 +35,12 @@ SERVE = """
 """
 MODELS = """
     SELECT version, parent, made_at, command, learnt_from, figures, refusal,
-           (SELECT max(since) FROM models_in_service AS s WHERE s.version = models.version) AS served_since
+           (SELECT max(since) FROM models_in_service AS s WHERE s.version = models.version) AS served_since,
+           (SELECT min(since) FROM models_in_service WHERE number >
+               (SELECT max(number) FROM models_in_service AS s WHERE s.version = models.version)) AS served_until
     FROM models ORDER BY made_at DESC, version
 """
+NEWS = "SELECT concat_ws(' ', (SELECT count(*) FROM models), (SELECT count(*) FROM models_in_service))"
 
 
 class Overtaken(RuntimeError):
@@ -55,6 +58,7 @@ class Model(NamedTuple):
     figures: dict[str, Any]
     refusal: str | None  # None: it was put into service
     served_since: datetime | None  # the last time
+    served_until: datetime | None  # when another took its place; None: it is in service, or never was
 
     def verdict(self, in_service: str | None) -> str:
         """In the words of `learn.py --list`. in_service: the version that is."""
@@ -84,6 +88,26 @@ def fetch_weights(version: str) -> tuple[str, bytes]:
 def fetch_models() -> list[Model]:
     """All networks that were made, the newest first. Raises DatabaseError."""
     return [Model._make(row) for row in postgres.reads.run(MODELS).rows]
+
+
+def fetch_latest() -> Model | None:
+    """The network that was made last, for the page; None: there is none, or no ledger. Raises DatabaseError."""
+    rows = _read(postgres.reads, MODELS + "LIMIT 1")
+    return Model._make(rows[0]) if rows else None
+
+
+def fetch_news() -> str:
+    """What changes with the ledger, as no row is ever changed in it; "": there is no ledger. Raises DatabaseError."""
+    rows = _read(postgres.looks, NEWS)
+    return rows[0][0] if rows else ""
+
+
+def _read(pool: Pool, sql: str) -> list[Any]:
+    """The rows; none where there is no ledger, or this user may not read it: the page goes on without."""
+    try:
+        return pool.run(sql).rows
+    except (TableMissing, NotAllowed):
+        return []
 
 
 def tries() -> int:

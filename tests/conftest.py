@@ -45,7 +45,7 @@ def server():
 
 @pytest.fixture
 def db(server, monkeypatch):
-    """The module `db` on a real server with an empty table. A program started with os.environ sees the same one."""
+    """The module `db` on a real server with an empty table and ledger. A program started with os.environ sees them."""
     import db
 
     for name, value in server.items():
@@ -53,6 +53,7 @@ def db(server, monkeypatch):
     postgres.disconnect()
     postgres.writes.run("DROP TABLE IF EXISTS predictions")
     db.create_table()
+    postgres.writes.run("TRUNCATE models, models_in_service")
     yield db
     postgres.disconnect()
 
@@ -89,6 +90,25 @@ def save(db):
         return drawing_id
 
     return row
+
+
+@pytest.fixture
+def make_model(db):
+    """Enters a network in the ledger, refused if `refusal` is given, as learn.py does. Returns its version."""
+    from store import ledger
+
+    def enter(weights, refusal=None):
+        return ledger.enter(
+            weights,
+            parent="0123456789ab",
+            command="learn.py",
+            learnt_from={},
+            figures={},
+            refusal=refusal,
+            expected=(ledger.in_service(), ledger.tries()),
+        )
+
+    return enter
 
 
 @pytest.fixture

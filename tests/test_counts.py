@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from helpers import NOON
 
-from store import postgres
+from store import ledger, postgres
 from store.counts import Counter
 
 
@@ -70,3 +70,75 @@ def test_a_deleted_row_is_gone_from_the_figures_when_a_page_is_opened(save, coun
     assert counter.look(patience=20).times["n"].sum() == 2
     postgres.writes.run("DELETE FROM predictions WHERE created_at > %(noon)s", {"noon": NOON})
     assert counter.look(patience=20, check=True).times["n"].sum() == 1
+
+
+# --- the network that was made last ----------------------------------------------------------------------------------
+
+
+def test_an_empty_ledger_has_no_latest_network(save, counter):
+    save(0)
+    assert counter.look(patience=20).latest is None
+
+
+def test_the_latest_network_is_the_one_that_was_made_last(make_model, counter):
+    make_model(b"first")
+    second = make_model(b"second", refusal="not better")
+    latest = counter.look(patience=20).latest
+    assert (latest.version, latest.refusal) == (second, "not better")
+    assert latest.served_since is latest.served_until is None
+
+
+def test_what_becomes_of_it_is_news_with_no_drawing_at_all(db, make_model, counter):
+    """From the start until it is served a second time: each is published."""
+    states, news = [counter.look(patience=20)], [db.fetch_news()]
+    version = make_model(b"one")
+    for change in (None, version, None):
+        states.append(counter.look(patience=20))
+        news.append(db.fetch_news())
+        ledger.roll_back(change)
+    since = [state.latest.served_since for state in states[1:]]
+    assert [state.latest and bool(state.latest.served_until) for state in states] == [None, False, True, False]
+    assert since[0] == since[1] == states[1].latest.made_at < states[2].latest.served_until < since[2]
+    assert len(set(news)) == 4 and counter.version == 4
+
+
+def test_what_was_replaced_was_served_until_the_next_was(make_model, db):
+    first, second = make_model(b"first"), make_model(b"second")
+    newest, older = ledger.fetch_models()
+    assert (newest.version, older.version) == (second, first)
+    assert older.served_since < older.served_until == newest.served_since
+    assert newest.served_until is None
+
+
+def without_a_ledger(guest):
+    postgres.writes.run("DROP TABLE models, models_in_service")
+
+
+def as_one_who_may_not_read_it(guest):
+    guest()
+
+
+@pytest.fixture
+def guest(db, monkeypatch):
+    """Has `db` go on as a user who may read the rows, and nothing else."""
+    postgres.writes.run("CREATE ROLE guest LOGIN")
+    postgres.writes.run("GRANT SELECT ON predictions TO guest")
+
+    def go_on():
+        monkeypatch.setenv("POSTGRES_USER", "guest")
+        postgres.disconnect()
+
+    yield go_on
+    monkeypatch.setenv("POSTGRES_USER", "postgres")
+    postgres.disconnect()
+    postgres.writes.run("DROP OWNED BY guest; DROP ROLE guest")
+
+
+@pytest.mark.parametrize("go_on", [without_a_ledger, as_one_who_may_not_read_it])
+def test_without_a_ledger_to_read_the_figures_are_shown_all_the_same(save, make_model, counter, guest, go_on):
+    save(0, label=7)
+    make_model(b"one")
+    go_on(guest)
+    figures = counter.look(patience=20)
+    assert counter.problem is None
+    assert figures.versions["labelled"].sum() == 1 and figures.latest is None

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -15,9 +16,9 @@ from streamlit.testing.v1 import AppTest
 
 import db as table
 import store
-from page import charts
+from page import charts, insights
 from page.visitor import Visitor
-from store import postgres
+from store import ledger, postgres
 
 
 def page():
@@ -270,6 +271,33 @@ def test_a_chart_of_versions_has_room_for_each_and_names_it(chromium, url, fill)
         names = chart.locator(".role-axis-label text")
         expect(names.filter(has_text="0a6ac98from 04 Mar 2026")).to_have_count(2)
         assert abs(middle(names.filter(has_text="77aa88bfrom 04 Mar 2026")) - dots[2]) < 4
+
+
+def test_what_became_of_the_latest_network_is_said_in_plain_words(fill, open_page, make_model, monkeypatch):
+    fill((3, 7, 7, 0.9, 0))
+    assert "network" not in texts(open_page())
+    version = make_model(b"better")
+    postgres.writes.run("UPDATE models_in_service SET since = '2026-12-03 16:00Z'")
+    assert texts(open_page()).endswith(
+        f"The latest network that learned from these labels, {version[:7]}, has been in service since 3 December 2026."
+    )
+    ledger.roll_back(None)
+    postgres.writes.run("UPDATE models_in_service SET since = '2026-12-05 01:00Z' WHERE how = 'rolled back'")
+    went = "went into service on 3 December 2026 and was rolled back on 5 December 2026."
+    assert texts(open_page()).endswith(went)
+    monkeypatch.setattr(insights, "time_zone", lambda: "Asia/Tokyo")
+    assert "service on 4 December 2026 and was rolled back on 5 December" in texts(open_page())
+    make_model(b"worse", refusal="not better beyond chance (p 0.21, level 0.05)")
+    said = r"was made on \d+ \w+ 20\d\d and did not go into service: not better beyond chance \(p 0.21, level 0.05\)\.$"
+    assert re.search(said, texts(open_page()))
+
+
+def test_a_refusal_is_shown_as_it_was_written(chromium, url, fill, make_model):
+    fill((3, 7, 7, 0.9, 0))
+    refusal = "p < 0.05 of ~3 and ~4 drawings, a*b*c, `x`, $1 and $2, [a](b), :red[c] and read_right_a"
+    make_model(b"worse", refusal=refusal)
+    with Person(chromium, url, viewport={"width": 1280, "height": 2400}) as visitor:
+        expect(visitor.at("insights")).to_contain_text(f"did not go into service: {refusal}.")
 
 
 def test_a_picked_cell_filters_the_history_and_a_second_press_shows_all(monkeypatch):
