@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import nn
 
-SERVED = Path(__file__).parent / "model.pth"  # the weights in service
+SERVED = Path(__file__).parent / "model.pth"  # serves until another network is taken up
 NOT_A_DIGIT = 10  # the eleventh output
 NO_DIGIT_ABOVE = 0.5  # `not_a_digit` above which a drawing is turned away; store/table.py has the same for the rows
 PART_CONFIDENCE, PART_DOUBT = 0.8, 0.5  # what a part must reach, and not exceed, to be taken for a digit of its own
 
 
 class ModelError(RuntimeError):
-    """model.pth is missing, damaged, or not the one that model.json describes; the text says what to do."""
+    """Weights are missing, damaged, not those that they should be, or another network's; the text says which."""
 
 
 class DigitNet(nn.Module):
@@ -105,16 +105,25 @@ def load_model(path: str | Path = "model.pth") -> DigitNet:
         raise ModelError(f"{error.filename} cannot be read ({error.strerror}): {made_by}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path.with_suffix('.json')} is damaged: {made_by}.") from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != expected:
-        raise ModelError(
-            f"{path} is damaged, or is not the file that {path.with_suffix('.json')} describes: {made_by}."
-        )
+    try:
+        return read_model(data, expected, str(path))
+    except ModelError as error:
+        raise ModelError(f"{error}: {made_by}.") from error
+
+
+def read_model(weights: bytes, sha256: str, name: str) -> DigitNet:
+    """As `load_model`, of the bytes of a file. sha256: what theirs must be; name: what an error calls them.
+
+    Raises ModelError.
+    """
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != sha256:
+        raise ModelError(f"{name} is damaged, or is not the file whose SHA-256 is {sha256!s:.12}…")
     model = DigitNet()
     try:
-        model.load_state_dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError and more
-        raise ModelError(f"{path} does not hold this network's weights: {made_by}.") from error
+        raise ModelError(f"{name} does not hold this network's weights") from error
     model.version = digest[:12]
     return model.eval().requires_grad_(False)
 
