@@ -10,7 +10,7 @@ import streamlit as st
 
 import db
 import store
-from model import SERVED, ModelError, freeze, served_model
+from model import ModelError, freeze, served
 from page.closer_look import show_asked
 from page.drawing import show_drawing, show_unseen
 from page.history import show_history
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 st.html(HERE / "page" / "static" / "page.css")
 
 try:
-    model = served_model(SERVED)
+    served.network()
 except ModelError as error:
     logging.getLogger(__name__).exception("there is no model to serve")
     st.error(str(error).replace(f"{HERE}/", ""))
@@ -36,9 +36,9 @@ st.html(
     '<h1>Draw a digit</h1><p class="quiet">Write it in the black square. All drawings are kept.'
     '<span class="keys"> Keys: 0–9 label, Y correct, ⌫ clear, Ctrl Z undo.</span></p>'
 )
-show_drawing(visitor, model, beside.outbox)
+show_drawing(visitor, beside.outbox)
 with st.container(key="unseen"):
-    show_unseen(visitor, model, beside.outbox)
+    show_unseen(visitor, beside.outbox)
     show_asked(visitor, beside.snapshot, beside.outbox)
 with st.container(key=HISTORY):
     show_history(visitor, beside.snapshot, beside.outbox)

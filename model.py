@@ -128,9 +128,34 @@ def read_model(weights: bytes, sha256: str, name: str) -> DigitNet:
     return model.eval().requires_grad_(False)
 
 
+class Served:
+    """The network that answers in this process: that of model.pth, until another is taken up. From any thread.
+
+    Who answers asks for it once for a whole answer, and keeps it no longer: it is replaced whole, by one assignment.
+    """
+
+    def __init__(self) -> None:
+        self._network: DigitNet | None = None
+
+    def network(self) -> DigitNet:
+        """Raises ModelError where there is none, and tries again at the next call."""
+        return self._network or of_file(SERVED)
+
+    def take_up(self, weights: bytes | None, sha256: str) -> None:
+        """Have these weights answer from now on; None: those of model.pth. Raises ModelError, and nothing changes."""
+        torch.set_num_threads(1)  # else PyTorch makes helpers for this thread, which it keeps
+        if weights is None:
+            self._network = of_file(SERVED)
+        else:
+            self._network = fold(read_model(weights, sha256, f"model {sha256[:12]}"))
+
+
+served = Served()
+
+
 @functools.cache
-def served_model(path: Path) -> DigitNet:
-    """`load_model(path)`, once for the whole process. Raises ModelError, and tries again at the next call."""
+def of_file(path: Path) -> DigitNet:
+    """`load_model(path)`, once for the whole process."""
     return fold(load_model(path))
 
 

@@ -43,7 +43,7 @@ from streamlit.watcher.polling_path_watcher import PollingPathWatcher
 
 import db
 import store
-from model import SERVED, ModelError, predict, served_model
+from model import SERVED, ModelError, predict, served
 from utils import (
     MAX_PNG_BYTES,
     DrawingError,
@@ -269,7 +269,7 @@ class Answers:
             gray = to_gray(decode_drawing(png))
             if (picture := preprocess_gray(gray)) is None:
                 raise HTTPException(422, "There is no ink on the drawing: light on dark is read.")
-            prediction = predict(served_model(SERVED), picture, side_by_side_gray(gray))
+            prediction = predict(served.network(), picture, side_by_side_gray(gray))
             answer = prediction.as_json(encode_png(to_pixels(picture)))
             return JSONResponse(answer, headers={"Cache-Control": "no-store"})
         except DrawingError as error:
@@ -332,7 +332,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     send_runs_to_their_end()
     store.start(db)
     with contextlib.suppress(ModelError):  # the page says it
-        await run_in_threadpool(served_model, SERVED)
+        await run_in_threadpool(served.network)
     try:
         yield
     finally:

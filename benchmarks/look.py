@@ -14,7 +14,7 @@ from browser import Visitor, open_browser
 from playwright.sync_api import expect
 from seed_rows import pictures
 
-from model import SERVED, predict, served_model
+from model import predict, served
 from page.explanation import explain
 from utils import decode_drawing, preprocess_gray, render_strokes, side_by_side_gray, to_gray
 
@@ -46,7 +46,7 @@ def opened(visitor, shown):
 
 def main():
     begin(arguments(__doc__, app=False))
-    model, (_, strokes, drawings) = served_model(SERVED), pictures(np.random.default_rng(0))
+    model, (_, strokes, drawings) = served.network(), pictures(np.random.default_rng(0))
     pairs = [
         (milliseconds(explain, model, lines, render_strokes(lines)), milliseconds(answer, model, png))
         for lines, png in zip(strokes[:40], drawings[:40], strict=True)

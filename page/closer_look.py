@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 import db
-from model import SERVED, ModelError, Prediction, served_model
+from model import ModelError, Prediction, served
 from page.answer import show_bars
 from page.drawing import rerun
 from page.explanation import Part, explain
@@ -122,7 +122,7 @@ def show_why(visitor: Visitor, row: db.DrawingRow, label: int | None, theme: str
         )
         return
     try:
-        why = explain(served_model(SERVED), row.strokes, to_gray(decode_drawing(row.drawing)))
+        why = explain(served.network(), row.strokes, to_gray(decode_drawing(row.drawing)))
     except (DrawingError, ModelError):  # the pictures above say so, or the page
         return
     if why is None or (last := why.moments[-1]) is None:
@@ -137,7 +137,7 @@ def show_why(visitor: Visitor, row: db.DrawingRow, label: int | None, theme: str
     }
     component("look", "look")(key=f"look-{key}", data=data)
     if last.model_version != row.model_version:
-        st.caption(f"Read again, by model {last.model_version}, which is in service now.")
+        st.caption(f"Read again, by another model, {last.model_version}.")
 
 
 def look_unlabelled(visitor: Visitor, drawing_id: str) -> None:

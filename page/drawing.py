@@ -14,7 +14,7 @@ from html import escape
 import streamlit as st
 
 import db
-from model import DigitNet, predict
+from model import predict, served
 from page import answer
 from page.canvas import canvas_url, decode, show_canvas, strokes_of
 from page.scripts import route, run_script
@@ -35,10 +35,10 @@ TURN = threading.Lock()
 
 
 @fragment(DRAWING)
-def show_drawing(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
-    end = partial(end_drawing, visitor, model, outbox)
+def show_drawing(visitor: Visitor, outbox: Outbox) -> None:
+    end = partial(end_drawing, visitor, outbox)
     with TURN:
-        read_canvas(visitor, model)
+        read_canvas(visitor)
         drawing = visitor.drawing
         with st.container(key=DRAWING):
             with st.container(key="canvas"):
@@ -82,7 +82,7 @@ def unread(visitor: Visitor) -> str | None:
     return None if reading and url == reading.url else url
 
 
-def read_canvas(visitor: Visitor, model: DigitNet) -> None:
+def read_canvas(visitor: Visitor) -> None:
     """Bring the drawing up to date with the canvas. What was read before is not read again."""
     drawing = visitor.drawing
     try:
@@ -98,7 +98,8 @@ def read_canvas(visitor: Visitor, model: DigitNet) -> None:
         if drawing.reading:
             visitor.drawing = Drawing()
         return
-    prediction = predict(model, picture, side_by_side_gray(gray))
+    # Asked for here: handed to a fragment, it would stay that of the fragment's first run.
+    prediction = predict(served.network(), picture, side_by_side_gray(gray))
     strokes = strokes_of(canvas_key(drawing), gray)
     reading = Reading(url, gray, strokes, prediction, prediction.as_json(encode_png(to_pixels(picture))))
     if drawing.started_at is None:
@@ -137,7 +138,6 @@ def keep_drawing(visitor: Visitor, outbox: Outbox) -> None:
 
 def end_drawing(
     visitor: Visitor,
-    model: DigitNet,
     outbox: Outbox,
     digit: int | None = None,
     drawing_id: str | None = None,
@@ -147,7 +147,7 @@ def end_drawing(
 
     drawing_id: of the drawing that the pressed button was shown for; a press that comes after its end changes nothing.
     """
-    read_canvas(visitor, model)  # a stroke that arrived together with the press belongs to this drawing
+    read_canvas(visitor)  # a stroke that arrived together with the press belongs to this drawing
     keep_drawing(visitor, outbox)
     drawing = visitor.drawing
     if digit is None or drawing.reading and drawing_id in (None, drawing.id):
@@ -204,9 +204,9 @@ def notice(visitor: Visitor, outbox: Outbox) -> None:
 
 
 @st.fragment  # a key that reran the page would open a dialog again that has just been closed
-def show_unseen(visitor: Visitor, model: DigitNet, outbox: Outbox) -> None:
+def show_unseen(visitor: Visitor, outbox: Outbox) -> None:
     """What takes no room: the canvas's script, and buttons for their keys, as a seen one would show its key as text."""
-    end = partial(end_drawing, visitor, model, outbox)
+    end = partial(end_drawing, visitor, outbox)
     run_script("canvas", {"session": visitor.id}, on_restarted_change=partial(say_restarted, visitor))
     run_script("live", {"url": route("answer")})
     for digit in range(10):

@@ -241,7 +241,7 @@ def test_a_row_of_another_model_says_which_one_reads_it_now(chromium, url, keep,
     keep(canvas_strokes(3), label=3, model_version="an older one")
     with Person(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
         dialog = look(visitor)
-        expect(dialog).to_contain_text(f"Read again, by model {model.version}, which is in service now.")
+        expect(dialog).to_contain_text(f"Read again, by another model, {model.version}.")
         expect(dialog).to_contain_text("model an older one")
 
 

@@ -8,14 +8,16 @@ import shutil
 import threading
 from pathlib import Path
 
+import networks
 import numpy as np
 import pytest
 import torch
+from helpers import until
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
 import model as model_module
-from model import DigitNet, ModelError, Prediction, load_model, predict, served_model
+from model import DigitNet, ModelError, Prediction, Served, load_model, predict, read_model
 from store import table
 from utils import preprocess_gray, render_strokes, side_by_side_gray
 
@@ -165,9 +167,9 @@ def test_a_file_that_holds_something_else_is_refused_and_never_run(copy, kind):
 
 def test_the_served_network_answers_as_the_one_in_the_file():
     torch.manual_seed(0)
-    plain, served = load_model(ROOT / "model.pth"), served_model(ROOT / "model.pth")
+    plain, served = load_model(ROOT / "model.pth"), Served().network()
     assert served.version == plain.version
-    assert served_model(ROOT / "model.pth") is served
+    assert Served().network() is served  # loaded once
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in served.modules())
     for _ in range(20):
         picture = torch.rand(1, 1, 28, 28) ** 4
@@ -175,6 +177,76 @@ def test_the_served_network_answers_as_the_one_in_the_file():
         assert one.digit == other.digit
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
         assert one.not_a_digit == pytest.approx(other.not_a_digit, abs=1e-6)
+
+
+def test_a_network_that_is_taken_up_answers_as_a_whole_until_model_pth_does_again():
+    torch.manual_seed(0)
+    served, picture = Served(), torch.rand(1, 1, 28, 28) ** 4
+    plain = served.network()
+    for seed in (1, 2):
+        data = networks.weights(seed)
+        served.take_up(data, networks.sha256(data))
+        said, expected = (predict(n, picture) for n in (served.network(), read_model(data, networks.sha256(data), "")))
+        assert said.model_version == expected.model_version == networks.version(data)
+        assert said.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+        assert said.probabilities != pytest.approx(predict(plain, picture).probabilities, abs=1e-4)
+    served.take_up(None, "")
+    assert served.network() is plain
+
+
+def test_every_answer_is_of_one_network_while_others_are_taken_up():
+    torch.manual_seed(0)
+    served, picture, ending = Served(), torch.rand(1, 1, 28, 28) ** 4, threading.Event()
+    choices = [(data, networks.sha256(data)) for data in map(networks.weights, (1, 2))]
+    expected, said = {}, set()
+    for choice in choices:
+        served.take_up(*choice)
+        expected[served.network().version] = predict(served.network(), picture)
+
+    def change():
+        while not ending.is_set():
+            for choice in choices:
+                served.take_up(*choice)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        until(lambda: said.add(predict(served.network(), picture)) or {p.model_version for p in said} == {*expected})
+        for _ in range(100):
+            said.add(predict(served.network(), picture))
+    finally:
+        ending.set()
+        changing.join()
+    for prediction in said:
+        assert prediction.probabilities == pytest.approx(expected[prediction.model_version].probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "another's", "pickle", "another network"])
+def test_what_cannot_be_taken_up_leaves_the_network_that_there_is(kind):
+    served, data, other = Served(), networks.weights(1), networks.weights(2)
+    served.take_up(data, networks.sha256(data))
+    digest = networks.sha256(other)
+    if kind == "damaged":
+        other = networks.damaged(other)
+    elif kind == "another's":
+        digest = networks.sha256(b"another's")
+    else:
+        other = pickle.dumps(Exploit()) if kind == "pickle" else networks.saved(torch.nn.Linear(2, 2).state_dict())
+        digest = networks.sha256(other)
+    with pytest.raises(ModelError, match=f"model {digest[:12]} (is damaged|does not hold this network's weights)"):
+        served.take_up(other, digest)
+    assert served.network().version == networks.version(data)
+
+
+def test_without_model_pth_what_was_taken_up_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(model_module, "SERVED", tmp_path / "model.pth")
+    served, data = Served(), networks.weights(1)
+    with pytest.raises(ModelError):
+        served.network()
+    served.take_up(data, networks.sha256(data))
+    with pytest.raises(ModelError):
+        served.take_up(None, "")
+    assert served.network().version == networks.version(data)
 
 
 def test_the_point_is_the_same_for_predictions_and_for_rows():
