@@ -17,6 +17,28 @@ SILENT = 5.0  # seconds after which a database that has not answered is said to 
 V = TypeVar("V")
 
 
+class Troubles:
+    """A thread's failures to read, logged once a kind until they end: while the database is away, every look fails."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def log(self, error: Exception) -> None:
+        name, kind = threading.current_thread().name, f"{type(error).__name__}: {error}"
+        if kind in self._logged:
+            return
+        self._logged.add(kind)
+        if isinstance(error, DatabaseError):
+            log.warning("%s: %s; it is tried again", name, error)
+        else:
+            log.error("%s: not read; it is tried again", name, exc_info=error)
+
+    def end(self) -> None:
+        if self._logged:
+            log.warning("%s: read again", threading.current_thread().name)
+            self._logged.clear()
+
+
 class Reader(Generic[V]):
     """Reads from the table in a thread of its own, when somebody looks, for all visitors of the process.
 
@@ -36,7 +58,7 @@ class Reader(Generic[V]):
         self._asked = self._answered = 0
         self._check = self._busy = self._closing = False
         self._began = float("-inf")  # monotonic time at which the last refresh began
-        self._troubles: set[str] = set()  # that were logged since the database was last read
+        self._troubles = Troubles()
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def look(self, max_age: float = 0.0, patience: float = 0.5, check: bool = False) -> V:
@@ -103,20 +125,7 @@ class Reader(Generic[V]):
                 self.news = news
         except Exception as error:
             if not self._closing:
-                self._log(error)
+                self._troubles.log(error)
             return True
-        if self._troubles:
-            log.warning("%s: read again", threading.current_thread().name)
-            self._troubles.clear()
+        self._troubles.end()
         return False
-
-    def _log(self, error: Exception) -> None:
-        """Log a failure unless one of its kind was logged: while the database is away, every look fails."""
-        name, kind = threading.current_thread().name, f"{type(error).__name__}: {error}"
-        if kind in self._troubles:
-            return
-        self._troubles.add(kind)
-        if isinstance(error, DatabaseError):
-            log.warning("%s: %s; it is tried again", name, error)
-        else:
-            log.error("%s: not read; it is tried again", name, exc_info=error)
