@@ -51,7 +51,7 @@ def db(server, monkeypatch):
     for name, value in server.items():
         monkeypatch.setenv(name, value)
     postgres.disconnect()
-    postgres.writes.run("DROP TABLE IF EXISTS predictions")
+    postgres.writes.run("DROP TABLE IF EXISTS predictions, models, models_in_service")
     db.create_table()
     postgres.writes.run("TRUNCATE models, models_in_service")
     yield db
