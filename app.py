@@ -29,7 +29,7 @@ except ModelError as error:
     logging.getLogger(__name__).exception("there is no model to serve")
     st.error(str(error).replace(f"{HERE}/", ""))
     st.stop()
-beside = store.start(db)
+beside = store.start(db, served.take_up)
 visitor = this_visitor()
 
 st.html(

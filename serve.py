@@ -330,7 +330,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     # Streamlit reads config.toml five times a second to see whether it has changed, which no setting stops.
     PollingPathWatcher._check_if_path_changed = lambda watcher: None  # type: ignore[assignment, method-assign]
     send_runs_to_their_end()
-    store.start(db)
+    store.start(db, served.take_up)
     with contextlib.suppress(ModelError):  # the page says it
         await run_in_threadpool(served.network)
     try:

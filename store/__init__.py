@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from store import embedded, postgres
 from store.counts import Counter
+from store.ledger import Follower, TakeUp
 from store.outbox import Outbox
 from store.postgres import DatabaseError
 from store.snapshot import Snapshot
@@ -22,6 +23,7 @@ class Store:
     outbox: Outbox
     snapshot: Snapshot
     counter: Counter
+    follower: Follower | None
 
 
 _store: Store | None = None
@@ -29,8 +31,10 @@ _stopped = False
 _one_at_a_time = threading.Lock()
 
 
-def start(table: Table) -> Store:
+def start(table: Table, take_up: TakeUp | None = None) -> Store:
     """Start what runs beside the page; every call after the first returns the same. From any thread.
+
+    take_up: has the network answer that the ledger names, when it names another; None: this process answers nobody.
 
     It ends with `stop`, which whoever owns the process calls. Where nobody does (`streamlit run app.py`, a script), a
     thread does so once the main thread has ended.
@@ -42,7 +46,8 @@ def start(table: Table) -> Store:
         if _store is None:
             if _stopped:
                 raise DatabaseError("this process is ending: nothing is saved or read any more")
-            _store = Store(Outbox(table.create_table, table.is_full), Snapshot(table), Counter(table))
+            follower = Follower(take_up) if take_up else None
+            _store = Store(Outbox(table.create_table, table.is_full), Snapshot(table), Counter(table), follower)
             threading.Thread(target=_build_indexes, args=(table,), name="indexes", daemon=True).start()
             threading.Thread(target=_stop_after_main, name="end of the store").start()
         return _store
@@ -63,6 +68,8 @@ def stop(seconds: float = 5.0) -> None:
             _store.outbox.close(seconds)
             _store.snapshot.close()
             _store.counter.close()
+            if _store.follower:
+                _store.follower.close()
         embedded.start_no_more()
         postgres.close()
 

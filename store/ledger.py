@@ -2,20 +2,29 @@
 
 No row is ever changed, or taken away. A network and its verdict are entered in one transaction, so there is none that
 is half promoted, whatever is killed; and only if what its gate compared it with still holds.
+
+Each process of the app follows it in a thread of its own: nobody who draws waits for the ledger, and while it cannot be
+read, what was in service goes on.
 """
 
 import contextlib
 import hashlib
 import json
+import logging
+import threading
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from psycopg2 import Binary
 
 from store import postgres, schema
 from store.postgres import DatabaseError, NotAllowed, Pool, Run, TableMissing
+from store.reader import Troubles
 
+log = logging.getLogger(__name__)
+
+ASK_SECONDS = 2.0  # between two questions of a process for what is in service
 SECONDS = 30  # that a statement may take
 VERSION_LENGTH = 12  # hexadecimal digits of the SHA-256 of the weights
 
@@ -73,13 +82,13 @@ def version_of(weights: bytes) -> str:
 
 def in_service() -> str | None:
     """The version in service; None: that of model.pth. Raises DatabaseError, TableMissing before the first start."""
-    rows = postgres.reads.run(IN_SERVICE).rows
+    rows = postgres.ledger.run(IN_SERVICE).rows
     return rows[0][0] if rows else None
 
 
 def fetch_weights(version: str) -> tuple[str, bytes]:
     """The SHA-256 that the weights of this version must have, and the weights. Raises DatabaseError."""
-    rows = postgres.reads.run(WEIGHTS, {"version": version}).rows
+    rows = postgres.ledger.run(WEIGHTS, {"version": version}).rows
     if not rows:
         raise DatabaseError(f"the ledger has no model {version}: `python learn.py --list` says which there are")
     return rows[0][0], bytes(rows[0][1])
@@ -87,7 +96,7 @@ def fetch_weights(version: str) -> tuple[str, bytes]:
 
 def fetch_models() -> list[Model]:
     """All networks that were made, the newest first. Raises DatabaseError."""
-    return [Model._make(row) for row in postgres.reads.run(MODELS).rows]
+    return [Model._make(row) for row in postgres.ledger.run(MODELS).rows]
 
 
 def fetch_latest() -> Model | None:
@@ -112,7 +121,7 @@ def _read(pool: Pool, sql: str) -> list[Any]:
 
 def tries() -> int:
     """How many networks were refused since one was last promoted. Raises DatabaseError."""
-    return int(postgres.reads.run(TRIES).rows[0][0])
+    return int(postgres.ledger.run(TRIES).rows[0][0])
 
 
 def enter(
@@ -169,3 +178,55 @@ def _alone() -> Iterator[Run]:
         run("LOCK TABLE models_in_service IN SHARE ROW EXCLUSIVE MODE")
         yield run
         run("COMMIT")
+
+
+class TakeUp(Protocol):
+    """Has these weights answer in this process; None: those of model.pth. Raises for what cannot."""
+
+    def __call__(self, weights: bytes | None, sha256: str) -> None: ...
+
+
+class Follower:
+    """Has `take_up` called when another network is in service, in a thread that asks every ASK_SECONDS.
+
+    What cannot be taken up is logged, and not tried again while it is in service: its weights never change.
+    """
+
+    def __init__(self, take_up: TakeUp) -> None:
+        self._take_up = take_up
+        self._version: str | None = None  # that was last in service, taken up or not
+        self._closing = threading.Event()
+        self._troubles = Troubles()
+        threading.Thread(target=self._work, name="the models", daemon=True).start()
+
+    def close(self) -> None:
+        """Ask no more; a question that is under way is not waited for."""
+        self._closing.set()
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._follow()
+                self._troubles.end()
+            except Exception as error:
+                if not self._closing.is_set():
+                    self._troubles.log(error)
+            self._closing.wait(ASK_SECONDS)
+
+    def _follow(self) -> None:
+        try:
+            version = in_service()
+        except TableMissing:
+            if self._version is None:  # before the first start of a release with a ledger: model.pth it is
+                return
+            raise
+        if version == self._version:
+            return
+        sha256, weights = fetch_weights(version) if version else ("", None)
+        self._version = version
+        name = version or "model.pth"
+        try:
+            self._take_up(weights, sha256)
+            log.warning("the models: %s is in service", name)
+        except Exception:
+            log.exception("the models: %s is in service, but not in this process, which goes on as before", name)

@@ -30,11 +30,12 @@ CONNECT_SECONDS = 5
 WRITE_SECONDS = 5
 READ_SECONDS = 30
 LOOK_SECONDS = 3
+LEDGER_SECONDS = 10
 GRACE_SECONDS = 2  # the server's own time limit comes first, for its clearer message
 
 ADVICE = {  # SQLSTATE, or words of libpq's where there is none -> what to do
     "25006": "the server is read-only: write to its primary, or end its default_transaction_read_only",
-    "42501": "grant POSTGRES_USER what it needs on the table predictions (or on its schema, to create it)",
+    "42501": "grant POSTGRES_USER what it needs on that table (or on its schema, to create it)",
     "42703": "the table predictions there is not up to date (start the app once as the user that made it), or another "
     "program's (set POSTGRES_DB in .env to a database of our own)",
     "53100": "the server's disk is full: free some space there",
@@ -135,6 +136,7 @@ class Pool:
 reads = Pool(2, READ_SECONDS)  # for the threads that read: one for the history, one for the insights
 looks = Pool(2, LOOK_SECONDS)  # for what a visitor waits for
 writes = Pool(1, WRITE_SECONDS)  # for the outbox, apart: slow readers never hold up a save
+ledger = Pool(1, LEDGER_SECONDS)  # for what asks which network is in service, apart: neither waits for the other
 
 
 class Run(Protocol):
@@ -156,7 +158,7 @@ def session(seconds: float) -> Iterator[Run]:
 
 def disconnect() -> None:
     """Close all idle connections."""
-    for pool in (reads, looks, writes):
+    for pool in (reads, looks, writes, ledger):
         pool.close()
 
 

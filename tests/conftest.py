@@ -15,6 +15,7 @@ from helpers import NOON, SEVEN, png
 SETTINGS = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "PGDATA_DIR")
 os.environ.update(dict.fromkeys(SETTINGS, "") | {"POSTGRES_HOST": "/nowhere"})
 
+import store  # noqa: E402
 from store import embedded, postgres  # noqa: E402
 
 
@@ -41,6 +42,14 @@ def server():
     }
     postgres.close()
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_follows():
+    """Ends what a page in this process has begun: it asks whichever server is named, and would start a later test's."""
+    yield
+    if store._store and store._store.follower:
+        store._store.follower.close()
 
 
 @pytest.fixture

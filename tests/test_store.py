@@ -27,7 +27,7 @@ def put(n):
                           not_a_digit=0.1, drawing=b"\\x89PNG", model_version="x")
         outbox.put(drawing_id, lambda i=drawing_id, of=prediction: db.save_prediction(i, **of))
 
-outbox = store.start(db).outbox
+outbox = store.start(db, lambda weights, sha256: None).outbox
 """
 READY = """
 assert outbox.wait([outbox.put("the table is made", lambda: None)], 60)
@@ -128,14 +128,14 @@ class Slow:
 def test_visitors_who_come_at_the_same_moment_share_one_store(monkeypatch):
     """What waits in a second outbox, the first knows nothing of, and would call it saved."""
     monkeypatch.setattr(store, "_store", None)
-    for name in ("Outbox", "Snapshot", "Counter"):
+    for name in ("Outbox", "Snapshot", "Counter", "Follower"):
         monkeypatch.setattr(store, name, Slow)
     monkeypatch.setattr(store, "_stop_after_main", lambda: None)
     monkeypatch.setattr(store, "_build_indexes", lambda table: None)
     import db
 
     with ThreadPoolExecutor(20) as visitors:
-        assert len(set(map(id, visitors.map(lambda _: store.start(db), range(20))))) == 1
+        assert len(set(map(id, visitors.map(lambda _: store.start(db, print), range(20))))) == 1
 
 
 def test_the_store_survives_the_clearing_of_streamlits_caches(folder):
