@@ -6,13 +6,13 @@ starts the real app with an embedded server in a temporary folder. With --compos
 docker-compose.yml instead, beside whatever runs, and takes them down again with their volume.
 
 What counts is what the page said: every drawing and label that it called saved must be in the table once, as it was
-drawn. The seed fixes what is drawn and killed and in which order; what each kill hits is up to the machine.
+drawn. Each kill meets a change of the network in service: a row must hold what all of one network says of its drawing.
+The seed fixes what is drawn and killed and in which order; what each kill hits is up to the machine.
 """
 
 import argparse
 import collections
 import contextlib
-import io
 import json
 import os
 import random
@@ -25,20 +25,43 @@ import threading
 import time
 from pathlib import Path
 
+import networks
 import numpy as np
 import psutil
 from deployment import Deployment
 from helpers import same_ink, scribble
-from PIL import Image
 from visitor import Visitor
 from websockets.exceptions import WebSocketException
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from model import predict, read_model  # noqa: E402
+from utils import decode_drawing, preprocess_gray, side_by_side_gray, to_gray  # noqa: E402
+
 ROWS = "SELECT to_json(p) FROM predictions p"  # bytes become text: \\x and two hexadecimal digits each
 PROGRESS_SECONDS = 400  # for the page to say saved again after a kill; these two only end a run that would never end
 LANDING_SECONDS = 200  # for what waits to land after the last kill
+CHANGE_SECONDS = 200  # for another network to be in service after a kill
+MODEL = networks.MODEL.read_bytes()
+SERVED = [MODEL, networks.weights(1), networks.weights(2)]  # in service one after the other, round and round
+# A program of its own, as learn.py is: puts the weights that it is given into service, or model.pth if there are none.
+CHANGE = """
+import sys, time
+from store import ledger
+weights = sys.stdin.buffer.read()
+version = ledger.version_of(weights) if weights else None
+made = dict(parent="chaos", command="tests/chaos.py", learnt_from={}, figures={}, refusal=None)
+while True:
+    try:
+        if weights:
+            ledger.enter(weights, expected=(ledger.in_service(), ledger.tries()), **made)
+        if ledger.in_service() != version:
+            ledger.roll_back(version)
+        break
+    except ledger.DatabaseError:
+        time.sleep(0.2)
+"""
 
 
 class App:
@@ -137,6 +160,10 @@ class Embedded:
             self.app.wait_until_up()
         return killed
 
+    def change(self):
+        """The command that runs CHANGE."""
+        return [sys.executable, "-c", CHANGE], os.environ
+
     def log(self):
         return Path(self.app.log).read_text()
 
@@ -181,6 +208,11 @@ class Containers:
         assert done.returncode in (0, 137), done.stderr  # 137: the shell ended with its container
         return True
 
+    def change(self):
+        """The command that runs CHANGE."""
+        command = ["docker", "compose", "exec", "-T", "streamlit_app", "python", "-c", CHANGE]
+        return command, self.deployment.environment
+
     def log(self):
         return self.compose("logs", "--tail=20")
 
@@ -203,6 +235,7 @@ class Chaos:
         self.lock = threading.Lock()
         self.drawings = {}  # id -> what is known of it
         self.kills = collections.Counter()
+        self.changes = []  # for each time that another network was put into service, whether it was
         self.faults = []
         self.believed = 0  # how often a page said saved
         self.answers = []  # seconds from a stroke to the end of its rerun
@@ -219,7 +252,9 @@ class Chaos:
             while time.monotonic() < deadline or order:  # every round of kinds is finished
                 time.sleep(self.chance.uniform(*pause))
                 order = order or self.chance.sample(kinds, len(kinds))
-                self.kills[order[-1]] += self.target.kill(order.pop(), self.chance)
+                with self._change():
+                    time.sleep(self.chance.uniform(0, 0.5))
+                    self.kills[order[-1]] += self.target.kill(order.pop(), self.chance)
                 self._wait_for_progress()
         finally:
             self.ending.set()
@@ -227,6 +262,22 @@ class Chaos:
                 thread.join()
             self.faults += self.target.stop()
         return self._check()
+
+    @contextlib.contextmanager
+    def _change(self):
+        """Put the next network into service meanwhile. Where the app is killed in Compose, so may be who does that."""
+        weights = SERVED[(len(self.changes) + 1) % len(SERVED)]
+        command, environment = self.target.change()
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE) as process:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(weights if weights is not MODEL else b"")
+                process.stdin.close()
+            try:
+                yield
+                process.wait(CHANGE_SECONDS)
+            finally:
+                process.kill()
+                self.changes.append(process.wait() == 0)
 
     def _wait_for_progress(self):
         """Let some drawings be called saved before the next kill, or the end: what was killed is back, and in use."""
@@ -297,6 +348,7 @@ class Chaos:
         rows = self.target.rows()
         ids = {row["id"] for row in rows}
         lost, wrong, broken = [], [], []
+        models = {networks.version(weights): network(weights) for weights in SERVED}
         for drawing_id, drawing in self.drawings.items():
             if drawing["said"] >= 0 and drawing_id not in ids:
                 lost.append(f"{drawing_id}: no row")
@@ -311,15 +363,14 @@ class Chaos:
                 lost.append(f"{drawing_id}: an older stroke than the one that was called saved")
             if label != drawing["label"] and (drawing["label_said"] or label is not None):
                 wrong.append(f"{drawing_id}: label {label}, given {drawing['label']}")
-            whole = sum(row["probabilities"])
-            best = int(np.argmax(row["probabilities"]))
-            Image.open(io.BytesIO(stored)).load()
-            if abs(whole - 1) > 1e-6 or best != row["predicted_digit"]:
-                broken.append(f"{drawing_id}: the parts of its prediction do not fit")
+            if not said_by(models.get(row["model_version"]), stored, row):
+                broken.append(f"{drawing_id}: not what all of model {row['model_version']} says of it")
         said = [d for d in self.drawings.values() if d["said"] >= 0]
         return {
             "kills": sum(self.kills.values()),
             "killed": dict(self.kills),
+            "models changed": sum(self.changes),
+            "rows of each model": dict(collections.Counter(row["model_version"] for row in rows)),
             "drawings": len(self.drawings),
             "rows": len(rows),
             "rows twice": len(rows) - len(ids),
@@ -331,6 +382,19 @@ class Chaos:
             "other faults": self.faults,
             "strokes": len(self.answers),
         }
+
+
+def network(weights):
+    return read_model(weights, networks.sha256(weights), "chaos")
+
+
+def said_by(model, png, row):
+    """Whether the row holds what this model says of the drawing in it."""
+    if model is None or (picture := preprocess_gray(gray := to_gray(decode_drawing(png)))) is None:
+        return False
+    prediction = predict(model, picture, side_by_side_gray(gray))
+    said = [prediction.digit, *prediction.probabilities, prediction.not_a_digit]
+    return np.allclose(said, [row["predicted_digit"], *row["probabilities"], row["not_a_digit"]], rtol=0, atol=1e-5)
 
 
 def bad(report):

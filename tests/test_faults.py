@@ -96,7 +96,8 @@ def test_nothing_called_saved_is_lost_when_server_and_app_are_killed(folder, mon
     postgres.close()
     assert bad(report) == {}
     assert report["killed"] == dict.fromkeys(kinds, 1)
-    assert report["labels called saved"] > 20  # else the test would show nothing
+    assert report["models changed"] == len(kinds)
+    assert report["labels called saved"] > 20 and len(report["rows of each model"]) > 1  # else it would show nothing
 
 
 def test_a_paused_server_is_said_and_everything_lands_when_it_goes_on(box, own_server, prediction):
