@@ -88,12 +88,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     started = time.monotonic()
 
-    data = MNIST(str(args.data), train=True, download=True)
-    shuffled = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    images, labels = data.data[shuffled], data.targets[shuffled]
-    held_out = images[-HELD_OUT:], labels[-HELD_OUT:]
+    (images, labels), held_out = training_images(args.data)
     if args.epochs:
-        pools = make_pools(images[:-HELD_OUT], labels[:-HELD_OUT], np.random.default_rng(args.seed))
+        pools = make_pools(images, labels, np.random.default_rng(args.seed))
         print("pictures to draw from:", ", ".join(f"{name} {len(x):,}" for name, (x, _) in pools.items()))
         model = fit(pools, args.epochs, lambda model: held_out_accuracy(model, *held_out), args.start)
     else:
@@ -112,29 +109,50 @@ def main() -> None:
         sys.exit(f"{reached:.2f} % of the test images is below the target of {args.target} %")
 
 
-def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Generator) -> Pools:
-    """(n, 28, 28) uint8 images and their labels → what batches are drawn from: images, and distance fields."""
-    lines = torch.cat([augment.thin(part) for part in images.split(64)])
-    altered = torch.isin(labels, torch.tensor([0, 1, 7]))
-    templates, template_labels = glyphs.digit_styles(TEMPLATES, rng)
-    several, turned = nothing.pairs(lines[: 2 * PAIRS], rng), nothing.turned_over(lines[:TURNED], labels[:TURNED])
+def training_images(data: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """(n, 28, 28) uint8 images of MNIST with their labels: those to train on, and HELD_OUT others, always the same."""
+    mnist = MNIST(str(data), train=True, download=True)
+    shuffled = torch.randperm(len(mnist), generator=torch.Generator().manual_seed(0))
+    images, labels = mnist.data[shuffled], mnist.targets[shuffled]
+    return (images[:-HELD_OUT], labels[:-HELD_OUT]), (images[-HELD_OUT:], labels[-HELD_OUT:])
+
+
+def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Generator, share: float = 1) -> Pools:
+    """(n, 28, 28) uint8 images and their labels → what batches are drawn from: images, and distance fields.
+
+    share: of the images that are redrawn, and of what else is drawn, which takes a minute for all.
+    """
+    n_lines, n_templates, n_others, n_pairs, n_turned = (
+        int(share * n) for n in (len(images), TEMPLATES, NON_DIGITS, PAIRS, TURNED)
+    )
+    lines, lines_labels = torch.cat([augment.thin(part) for part in images[:n_lines].split(64)]), labels[:n_lines]
+    altered = torch.isin(lines_labels, torch.tensor([0, 1, 7]))
+    templates, template_labels = glyphs.digit_styles(n_templates, rng)
+    several = nothing.pairs(lines[: 2 * n_pairs], rng)
+    turned = nothing.turned_over(lines[:n_turned], lines_labels[:n_turned])
     icons = nothing.icons().repeat(3, 1, 1)
-    others = torch.cat([nothing.non_digits(NON_DIGITS, rng), icons, several, turned])
-    styles = torch.cat([glyphs.add_strokes(lines[altered], labels[altered], rng), templates])
+    others = torch.cat([nothing.non_digits(n_others, rng), icons, several, turned])
+    styles = torch.cat([glyphs.add_strokes(lines[altered], lines_labels[altered], rng), templates])
     return {
         "gray": (images, labels),
-        "redrawn": (augment.fields(lines), labels),
-        "styles": (augment.fields(styles), torch.cat([labels[altered], template_labels])),
+        "redrawn": (augment.fields(lines), lines_labels),
+        "styles": (augment.fields(styles), torch.cat([lines_labels[altered], template_labels])),
         "nothing": (augment.fields(others), torch.full((len(others),), NOT_A_DIGIT)),
     }
 
 
-def batch(pools: Pools, unwarped: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 1, 28, 28) float32 pictures and (n,) labels; unwarped: how many of MNIST's images are blurred at most."""
-    gray, labels = sample(pools["gray"], GRAY)
-    drawn = [sample(pools[name], n) for name, n in (("redrawn", REDRAWN), ("styles", STYLES), ("nothing", NOTHING))]
+def batch(pools: Pools, unwarped: int = 0, share: float = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, 1, 28, 28) float32 pictures and (n,) labels; unwarped: how many of MNIST's images are blurred at most.
+
+    share: of the numbers above.
+    """
+    n_gray, n_redrawn, n_styles, n_nothing = (int(share * n) for n in (GRAY, REDRAWN, STYLES, NOTHING))
+    gray, labels = sample(pools["gray"], n_gray)
+    drawn = [
+        sample(pools[name], n) for name, n in (("redrawn", n_redrawn), ("styles", n_styles), ("nothing", n_nothing))
+    ]
     fields = augment.warp_field(torch.cat([fields for fields, _ in drawn]).float() / 32)
-    pens = torch.cat([random_pen(REDRAWN + STYLES, PEN), random_pen(NOTHING, THIN_PEN)])
+    pens = torch.cat([random_pen(n_redrawn + n_styles, PEN), random_pen(n_nothing, THIN_PEN)])
     gray = gray.float() / 255
     pictures = torch.cat([gray[:unwarped], augment.warp_gray(gray[unwarped:]), augment.draw(fields, pens)])
     pictures = augment.blur(pictures, augment.uniform(len(pictures), -BLUR, BLUR).clamp(min=0))
@@ -279,14 +297,19 @@ def in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     return zip(*(torch.split(tensor, 500) for tensor in tensors), strict=True)
 
 
+def weights_of(model: DigitNet) -> bytes:
+    """What a file of weights holds; not written straight to a file, since torch.save puts the file's name into it."""
+    torch.save(model.state_dict(), weights := io.BytesIO())
+    return weights.getvalue()
+
+
 def save(model: DigitNet, args: argparse.Namespace, minutes: float, point: dict[str, Any]) -> dict[str, Any]:
     """Writes the weights, and beside them what made them, which is returned."""
-    weights = io.BytesIO()  # not straight to the file: torch.save writes the file's name into it
-    torch.save(model.state_dict(), weights)
+    weights = weights_of(model)
     start = json.loads(args.start.with_suffix(".json").read_text()) if args.start else None
-    args.out.write_bytes(weights.getvalue())
+    args.out.write_bytes(weights)
     made = {
-        "sha256": hashlib.sha256(weights.getvalue()).hexdigest(),
+        "sha256": hashlib.sha256(weights).hexdigest(),
         "command": f"python train.py --seed {args.seed} --epochs {args.epochs} --threads {args.threads}"
         + (f" --start {args.start.name}" if args.start else ""),
         "commit": commit(),
