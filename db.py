@@ -12,7 +12,7 @@ import operator
 import os
 import threading
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -228,6 +228,10 @@ EXPORT = """
            CASE WHEN %(strokes)s THEN strokes END, CASE WHEN NOT %(strokes)s THEN drawing END
     FROM predictions JOIN part USING (id) WHERE before < %(bytes)s ORDER BY created_at DESC, id DESC
 """
+LABELLED = """
+    SELECT id, created_at, session, true_label, drawing FROM predictions
+    WHERE true_label IS NOT NULL AND (created_at, id) > (%(created_at)s, %(id)s) ORDER BY created_at, id LIMIT %(limit)s
+"""
 NO_ID = str(uuid.UUID(int=0))
 
 
@@ -243,6 +247,16 @@ class DrawingRow(NamedTuple):
     true_label: int | None
     model_version: str
     strokes: Strokes | None
+    drawing: bytes
+
+
+class LabelledRow(NamedTuple):
+    """One labelled drawing, as learn.py reads it."""
+
+    id: str
+    created_at: datetime
+    session: str | None
+    true_label: int
     drawing: bytes
 
 
@@ -284,6 +298,15 @@ def fetch_export(
     chosen = {"bytes": max_bytes, "strokes": strokes, "labelled": labelled}
     result = _run(postgres.looks, EXPORT, _page(before, limit) | chosen)
     return [ExportRow._make(row)._replace(drawing=bytes(row[-1] or b"")) for row in result.rows]
+
+
+def fetch_labelled(limit: int = 1000) -> Iterator[LabelledRow]:
+    """Yield all labelled rows, the oldest first, read so many at a time. Raises DatabaseError."""
+    last = {"created_at": "-infinity", "id": NO_ID}
+    while rows := _run(postgres.reads, LABELLED, last | {"limit": limit}).rows:
+        for row in rows:
+            yield LabelledRow._make(row)._replace(drawing=bytes(row[-1]))
+        last = {"created_at": rows[-1][1], "id": rows[-1][0]}
 
 
 def _page(before: tuple[datetime, str] | None, limit: int) -> dict[str, Any]:
