@@ -95,7 +95,7 @@ def main() -> None:
         model = fit(pools, args.epochs, lambda model: held_out_accuracy(model, *held_out), args.start)
     else:
         model = copy.deepcopy(load_model(args.start))
-    model.temperature.fill_(fit_temperature(model, *held_out))
+    model.temperature.fill_(fit_temperature(model, held_out[0].float() / 255, held_out[1]))
     point = fit_point(model, held_out[0], np.random.default_rng(0))
     minutes = (time.monotonic() - started) / 60
 
@@ -255,9 +255,9 @@ def held_out_accuracy(model: DigitNet, images: torch.Tensor, labels: torch.Tenso
     return 100 * float((digits.argmax(1) == labels).float().mean())
 
 
-def fit_temperature(model: DigitNet, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """The temperature (Guo et al., 2017) at which the mean confidence on held-out images is their accuracy."""
-    digits = logits_of(model, images.float() / 255)[:, :NOT_A_DIGIT]
+def fit_temperature(model: DigitNet, pictures: torch.Tensor, labels: torch.Tensor) -> float:
+    """The temperature (Guo et al., 2017) at which mean confidence on (n, 28, 28) held-out pictures is accuracy."""
+    digits = logits_of(model, pictures)[:, :NOT_A_DIGIT]
     accuracy = float((digits.argmax(1) == labels).float().mean())
     gap = lambda temperature: abs(float((digits / temperature).softmax(1).amax(1).mean()) - accuracy)  # noqa: E731
     return min(np.arange(0.5, 2, 0.01).tolist(), key=gap)
