@@ -178,6 +178,8 @@ def learn(args: argparse.Namespace) -> None:
     fit_scales(challenger, *fit_on)
     weights = weights_of(challenger)
     version = ledger.version_of(weights)
+    if any(model.version == version for model in patiently(ledger.fetch_models)):
+        return print(f"{version}, of the same labels and seed, had been made before: `python learn.py --list`.")
 
     both = served.model, challenger
     checks, figures = judge(both, served.tries, learnt, judged_by, *judge_on)

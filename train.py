@@ -247,7 +247,7 @@ def follow(average: DigitNet, model: DigitNet, keep: float) -> None:
 def logits_of(model: DigitNet, pictures: torch.Tensor) -> torch.Tensor:
     """(n, 28, 28) float pictures → (n, 11)."""
     with torch.inference_mode():
-        return torch.cat([model(pictures[i : i + 500, None]) for i in range(0, len(pictures), 500)])
+        return torch.cat([model(part[:, None]) for part in pictures.split(500)])
 
 
 def held_out_accuracy(model: DigitNet, images: torch.Tensor, labels: torch.Tensor) -> float:

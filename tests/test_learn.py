@@ -1,0 +1,185 @@
+"""learn.py from labels in the table to a verdict in the ledger, on a small MNIST of its own making and few steps."""
+
+import io
+import sys
+import uuid
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import torch
+from helpers import NOON, ONE, SEVEN, png
+from test_train import make_small_pools, write_mnist
+
+import learn
+import train
+from model import SERVED, load_model
+from store import ledger, schema
+from training import gate
+
+OURS = load_model(SERVED).version
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mnist")
+    write_mnist(folder, 600)
+    return folder
+
+
+@pytest.fixture
+def run(db, small, tmp_path, monkeypatch, capsys):
+    """Runs `python learn.py` with these arguments, few steps and a small MNIST. Returns what it printed."""
+    make_small_pools(monkeypatch)
+    for name, value in {"GRAY": 16, "REDRAWN": 8, "STYLES": 8, "NOTHING": 8, "HELD_OUT": 120}.items():
+        monkeypatch.setattr(train, name, value)
+    little = {"STEPS": 30, "FOLD_STEPS": 4, "SHARE": 1.0, "WEIGHT": 4.0, "KEEP": 0.0, "RATE": 2e-3}
+    for name, value in little.items() | {"POOLS": 1.0, "REDRAWN": 1, "OTHERS": 60, "PATIENCE": 20}.items():
+        monkeypatch.setattr(learn, name, value)
+
+    def call(*arguments):
+        report = ("--report", str(tmp_path / "learnt.md"))
+        monkeypatch.setattr(sys, "argv", ["learn.py", "--data", str(small), "--threads", "1", *report, *arguments])
+        learn.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    """A gate that asks for nothing but to be better for visitors: 60 images and 30 steps prove no more."""
+    for name in ("ACCURACY_LOSS", "LOG_LOSS", "CONFIDENCE", "TURNED_AWAY", "AREA"):
+        monkeypatch.setattr(gate, name, 100)
+
+
+@pytest.fixture
+def visitors(db):
+    """Has sessions of five drawings saved and labelled by people to whom an upright line is a four."""
+
+    def draw(sessions=24, wrong=0):
+        chance = np.random.default_rng(0)
+        for number in range(sessions):
+            session = str(uuid.UUID(int=number + 1))
+            for i in range(5):
+                left, top = chance.integers(-20, 20, 2)
+                stroke, label = ((ONE, 4), (SEVEN, 7))[i % 2]
+                if number == 0 and i < wrong:
+                    label = 0
+                drawing_id = str(uuid.uuid4())
+                db.save_prediction(
+                    drawing_id,
+                    created_at=NOON + timedelta(minutes=10 * number + i),
+                    digit=1,
+                    confidence=0.9,
+                    probabilities=[0.1] * 10,
+                    not_a_digit=0.01,
+                    drawing=png([(x + left, y + top) for x, y in stroke]),
+                    model_version=OURS,
+                    session=session,
+                )
+                db.save_label(drawing_id, label)
+
+    return draw
+
+
+def test_too_few_labels_are_said_and_change_nothing(run, visitors):
+    visitors(sessions=19)
+    assert run() == (
+        "95 labelled drawings of 19 sessions are too few to learn from: it takes 100 of 20 sessions. "
+        "The network in service stays.\n"
+    )
+    assert ledger.fetch_models() == []
+
+
+def test_a_challenger_that_is_better_is_put_into_service_and_rolled_back(run, visitors, lenient, tmp_path):
+    visitors()
+    assert "is put into service" in run("--seed", "3")
+    [model] = ledger.fetch_models()
+    assert ledger.in_service() == model.version and model.parent == OURS and model.refusal is None
+    assert model.command == "python learn.py --seed 3"
+    assert model.learnt_from == {"drawings": 85, "sessions": 17, "denied": 0, "set aside": [], "judged by": 35}
+    of_visitors = model.figures["visitors"]
+    assert of_visitors["right"][0] == 14 < of_visitors["right"][1] and of_visitors["p"] < 0.05  # the sevens alone
+    report = (tmp_path / "learnt.md").read_text()
+    assert report.startswith("# Better for visitors, and no worse for all others.") and model.version in report
+    assert "| 4 | 21 | 0 | 21 |" in report and (tmp_path / "learnt.png").exists()
+    assert f"{model.version}  made " in (listed := run("--list")) and listed.rstrip().endswith("in service")
+    assert "model.pth is in service" in run("--rollback") and ledger.in_service() is None
+    assert "model.pth: in service" in run("--list")
+    run("--rollback", model.version)
+    assert ledger.in_service() == model.version
+
+
+def test_at_its_margins_the_gate_refuses_what_is_worse_for_others_and_says_why(run, visitors, tmp_path):
+    visitors()
+    assert "stays out of service" in run()
+    assert ledger.in_service() is None and ledger.tries() == 1
+    [model] = ledger.fetch_models()
+    assert "points fewer of the digits that others draw" in model.refusal
+    assert f"# Refused: {model.refusal}." in (tmp_path / "learnt.md").read_text()
+    assert "had been made before" in run()  # the same labels and the same seed
+    run("--seed", "1")
+    assert ledger.tries() == 2 and ledger.fetch_models()[0].figures["visitors"]["level"] == 0.025
+
+
+def test_a_dry_run_trains_and_reports_and_enters_nothing(run, visitors, lenient, tmp_path):
+    visitors(wrong=2)
+    assert "A dry run: nothing was entered." in run("--dry-run")
+    assert ledger.fetch_models() == [] and ledger.in_service() is None
+    report = (tmp_path / "learnt.md").read_text()
+    assert "2 labels were denied by both networks with 99 %, and 2 set aside" in report
+    assert report.count(": 0 as ") == 2  # listed, with what was read
+
+
+def test_who_is_overtaken_changes_nothing(run, visitors, lenient, monkeypatch):
+    visitors()
+    judge = learn.judge
+
+    def meanwhile(*given):
+        other = {"parent": OURS, "command": "", "learnt_from": {}, "figures": {}, "refusal": "worse"}
+        ledger.enter(b"other weights", **other, expected=(None, 0))
+        return judge(*given)
+
+    monkeypatch.setattr(learn, "judge", meanwhile)
+    with pytest.raises(SystemExit, match="(?s)promoted or refused meanwhile: run learn.py again.*Nothing was changed"):
+        run()
+    assert ledger.in_service() is None and len(ledger.fetch_models()) == 1
+
+
+def test_a_database_that_is_away_in_the_middle_is_waited_for(run, visitors, lenient, away, monkeypatch, capsys):
+    visitors()
+    judge, sleep = learn.judge, learn.time.sleep
+    monkeypatch.setattr(learn, "judge", lambda *given: (away(True), judge(*given))[1])
+    monkeypatch.setattr(learn.time, "sleep", lambda seconds: (away(False), sleep(0))[1])
+    run()
+    assert ledger.in_service() == ledger.fetch_models()[0].version
+
+
+def test_a_report_that_cannot_be_written_leaves_the_network_in_service(run, visitors, lenient, tmp_path):
+    visitors()
+    (tmp_path / "learnt.png").mkdir()
+    with pytest.raises(SystemExit, match="(?s)learnt.png.*Nothing was changed"):
+        run()
+    assert ledger.fetch_models() == []
+
+
+def test_a_network_in_service_that_this_release_cannot_read_is_not_learnt_from(run, visitors, make_model):
+    visitors()
+    torch.save({"layers.0.weight": torch.zeros(3)}, other := io.BytesIO())
+    version = make_model(other.getvalue())
+    with pytest.raises(SystemExit, match=f"(?s)model {version} .*Nothing was changed"):
+        run()
+    assert ledger.in_service() == version
+
+
+def test_rolling_back_names_what_is_wrong(run):
+    with pytest.raises(SystemExit, match="model.pth is in service, and there is none before it"):
+        run("--rollback")
+    with pytest.raises(SystemExit, match="the ledger has no model 0123456789ab"):
+        run("--rollback", "0123456789ab")
+
+
+def test_the_ledger_is_made_where_a_release_before_had_none(run, db):
+    schema.postgres.writes.run("DROP TABLE models_in_service, models; DELETE FROM predictions_schema WHERE number = 4")
+    assert run("--list") == f"{OURS}  model.pth: in service\n"
