@@ -239,7 +239,7 @@ def train_on(start: DigitNet, pools: Pools, drawings: Labelled, steps: int, name
     optimizer = torch.optim.AdamW(model.layers.parameters(), lr=RATE, weight_decay=0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps), pct_start=0.2)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16())
-    model.train()
+    model.eval()  # the statistics of batch normalisation stay those of the training: it begins where `start` stands
     for step in tqdm(range(steps), desc=name, mininterval=1):
         x, y = batch(pools, share=SHARE)
         chosen = torch.randint(len(drawings.ids), (VISITORS,))

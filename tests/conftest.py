@@ -144,7 +144,7 @@ def app(server, tmp_path_factory):
     app.process.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def url(server):
     """The address of the real app, for visitors with a browser."""
     from browser import serve

@@ -90,8 +90,6 @@ class Way:
 
 FAULTS = {
     "no such route": lambda route: route.fulfill(status=404, body="Not Found"),
-    "refused": lambda route: route.fulfill(status=405, body=""),
-    "an error": lambda route: route.fulfill(status=500, body="Internal Server Error"),
     "no JSON": lambda route: route.fulfill(status=200, body="<html>"),
     "another JSON": lambda route: route.fulfill(status=200, json={"digit": 3, "probabilities": [1]}),
     "cut off": lambda route: route.abort(),
