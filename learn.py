@@ -52,13 +52,13 @@ from training import augment, gate, nothing
 from training.labels import FOLDS, Labelled, TooFew, doubtful, folds, gather, split
 from training.report import write_report
 
-STEPS = 300  # of a challenger
-FOLD_STEPS = 150  # of a network that says what it thinks of the labels it was not trained on
-SHARE, VISITORS = 0.5, 32  # in a batch: of what train.py has in one of its own, and drawings of visitors beside it
-WEIGHT = 0.25  # of their loss
-KEEP = 2.0  # of the divergence from what the network in service says of train.py's pictures
+STEPS = 600  # of a challenger
+FOLD_STEPS = 200  # of a network that says what it thinks of the labels it was not trained on
+VISITORS = 64  # drawings of visitors beside each batch of train.py's
+WEIGHT = 0.3  # of their loss
+KEEP = 6.0  # of the divergence from what the network in service says of train.py's pictures
 RATE = 5e-4  # at its highest; one cycle, a fifth of it rising
-AVERAGE = 0.99  # what the moving average of the weights keeps at each step
+AVERAGE = 0.995  # what the moving average of the weights keeps at each step
 POOLS = 0.2  # of what train.py draws is drawn for this
 REDRAWN = 3  # times that a held-out image is redrawn, by pens of all widths
 OTHERS = 2000  # drawings of what is no digit, to judge by
@@ -239,11 +239,14 @@ def train_on(start: DigitNet, pools: Pools, drawings: Labelled, steps: int, name
     optimizer = torch.optim.AdamW(model.layers.parameters(), lr=RATE, weight_decay=0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps), pct_start=0.2)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16())
-    model.eval()  # the statistics of batch normalisation stay those of the training: it begins where `start` stands
+    model.train()
+    lines = augment.fields(augment.thin((255 * drawings.pictures[:, 0]).round().byte())).float() / 32
     for step in tqdm(range(steps), desc=name, mininterval=1):
-        x, y = batch(pools, share=SHARE)
+        x, y = batch(pools)
         chosen = torch.randint(len(drawings.ids), (VISITORS,))
-        drawn = augment.warp_gray(drawings.pictures[chosen, 0])
+        gray, redrawn = chosen.tensor_split(2)
+        drawn = augment.draw(augment.warp_field(lines[redrawn]), random_pen(len(redrawn), PEN))
+        drawn = torch.cat([augment.warp_gray(drawings.pictures[gray, 0]), drawn])
         drawn = augment.blur(drawn, augment.uniform(VISITORS, -BLUR, BLUR).clamp(min=0))[:, None]
         optimizer.zero_grad(set_to_none=True)
         with autocast:

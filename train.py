@@ -141,18 +141,12 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
     }
 
 
-def batch(pools: Pools, unwarped: int = 0, share: float = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 1, 28, 28) float32 pictures and (n,) labels; unwarped: how many of MNIST's images are blurred at most.
-
-    share: of the numbers above.
-    """
-    n_gray, n_redrawn, n_styles, n_nothing = (int(share * n) for n in (GRAY, REDRAWN, STYLES, NOTHING))
-    gray, labels = sample(pools["gray"], n_gray)
-    drawn = [
-        sample(pools[name], n) for name, n in (("redrawn", n_redrawn), ("styles", n_styles), ("nothing", n_nothing))
-    ]
+def batch(pools: Pools, unwarped: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, 1, 28, 28) float32 pictures and (n,) labels; unwarped: how many of MNIST's images are blurred at most."""
+    gray, labels = sample(pools["gray"], GRAY)
+    drawn = [sample(pools[name], n) for name, n in (("redrawn", REDRAWN), ("styles", STYLES), ("nothing", NOTHING))]
     fields = augment.warp_field(torch.cat([fields for fields, _ in drawn]).float() / 32)
-    pens = torch.cat([random_pen(n_redrawn + n_styles, PEN), random_pen(n_nothing, THIN_PEN)])
+    pens = torch.cat([random_pen(REDRAWN + STYLES, PEN), random_pen(NOTHING, THIN_PEN)])
     gray = gray.float() / 255
     pictures = torch.cat([gray[:unwarped], augment.warp_gray(gray[unwarped:]), augment.draw(fields, pens)])
     pictures = augment.blur(pictures, augment.uniform(len(pictures), -BLUR, BLUR).clamp(min=0))

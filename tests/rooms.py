@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "store": set(),
     "train": {"evaluate", "training", "model", "utils", "db"},
     "evaluate": {"training", "model", "utils", "db"},
-    "learn": {"evaluate", "training", "model", "utils", "db"},
+    "learn": {"train", "evaluate", "training", "store", "model", "utils", "db"},
     "training": {"utils"},
     "deploy": set(),
 }
