@@ -29,7 +29,7 @@ import db
 from evaluate import area_under_roc
 from model import NOT_A_DIGIT, SERVED, DigitNet, ModelError, fold, load_model, log_odds, read_model
 from store import ledger, schema
-from store.postgres import DatabaseError
+from store.postgres import DatabaseError, NotAllowed, Refused
 from train import (
     BLUR,
     DOUBT,
@@ -92,7 +92,6 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        patiently(schema.upgrade)
         if args.list:
             show_ledger()
         elif args.rollback:
@@ -109,6 +108,7 @@ def main() -> None:
 
 
 def show_ledger() -> None:
+    schema.upgrade()
     served, models = ledger.in_service(), ledger.fetch_models()
     for model in models:
         print(f"{model.version}  made {model.made_at:%Y-%m-%d %H:%M} UTC from {model.parent}: {model.verdict(served)}")
@@ -117,6 +117,7 @@ def show_ledger() -> None:
 
 
 def roll_back(to: str) -> None:
+    schema.upgrade()
     served, models = ledger.in_service(), {model.version: model for model in ledger.fetch_models()}
     if to == "before":
         if served is None:
@@ -152,7 +153,7 @@ def patiently(work: Callable[[], T]) -> T:
         try:
             return work()
         except DatabaseError as error:
-            if time.monotonic() > deadline:
+            if isinstance(error, Refused | NotAllowed) or time.monotonic() > deadline:
                 raise
             print(f"{error}; it is tried again", file=sys.stderr)
             time.sleep(5)
@@ -165,6 +166,7 @@ def learn(args: argparse.Namespace) -> None:
     """Raises TooFew, DatabaseError, ModelError, Overtaken, OSError; what is in service stays then."""
     began = time.monotonic()
     torch.manual_seed(args.seed)
+    patiently(schema.upgrade)
     trained_on, judged_by = split(patiently(lambda: gather(db.fetch_labelled())))
     served = patiently(network_in_service)
     train_images, (images, labels) = training_images(args.data)

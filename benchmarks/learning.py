@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -113,6 +114,13 @@ def measure(model, others, test, dev):
     return [*figures, float(said[0].losses(labels[0]).mean()), 100 * float((said[0].read()[threes] == 3).mean())]
 
 
+def collisions(model, pictures, labels):
+    """The five pairs that are misread most, as "label read: how often"."""
+    read = learn.said_of(model, pictures).read()
+    pairs = Counter(zip(labels[read != labels].tolist(), read[read != labels].tolist(), strict=True))
+    return ", ".join(f"{label} as {digit}: {n}" for (label, digit), n in pairs.most_common(5))
+
+
 def spoil(sessions, scenario, rng):
     """What is wrong with the labels in this scenario."""
     if scenario == "random":
@@ -157,7 +165,9 @@ def run(environment, scenario, labels, seed, data):
     sha256, weights = ledger.fetch_weights(made.version)
     pictures = torch.cat([preprocess_gray(gray) for gray, _ in others]), np.array([label for _, label in others])
     sets = pictures, test_images(data), dev_drawings(data)
-    before, after = measure(served, *sets), measure(read_model(weights, sha256, made.version), *sets)
+    challenger = read_model(weights, sha256, f"model {made.version}")
+    before, after = measure(served, *sets), measure(challenger, *sets)
+    print(f"others: {collisions(challenger, *sets[0])}; MNIST: {collisions(challenger, *sets[1])}", file=sys.stderr)
     numbers = " | ".join(f"{a:.2f} → {b:.2f}" for a, b in zip(before, after, strict=True))
     number = sum(map(len, sessions))
     print(
