@@ -25,7 +25,8 @@ RUN python -m venv --without-pip /opt/venv \
 COPY --chmod=755 .streamlit/ .streamlit/
 COPY --chmod=755 page/ page/
 COPY --chmod=755 store/ store/
-COPY --chmod=755 serve.py app.py utils.py model.py db.py model.pth model.json ./
+COPY --chmod=755 training/ training/
+COPY --chmod=755 serve.py app.py utils.py model.py db.py learn.py train.py evaluate.py model.pth model.json ./
 
 USER 10001
 EXPOSE 8501

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,22 @@ def copied():
 
 def copied_modules():
     return modules(ROOT, [name.removesuffix(".py").rstrip("/") for name in copied()])
+
+
+def imported_by(*names):
+    """These modules, all that they import, and what that imports, as far as it is ours."""
+    everything = modules(ROOT, MAY_IMPORT)
+    found, waiting = set(), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [name.rpartition(".")[0]] if "." in name else []
+            waiting += [module for _, module in imports(name, everything) if module in everything]
+    return found
+
+
+APP, LEARN = imported_by("serve", "app"), imported_by("learn")
 
 
 def schema_check(schema, *files):
@@ -133,26 +150,41 @@ def test_every_variable_of_the_compose_files_is_in_the_env_example():
         assert re.search(rf"^#? ?{name}=", example, re.M), f".env.example has no {name}"
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/docker-stack.yml"])
-def test_every_setting_that_the_app_reads_is_handed_to_its_container(file):
-    code = "".join(file.read_text() for file in copied_modules().values())
-    settings = set(re.findall(r"""(?:getenv\(|environ\[|environ.get\()["'](\w+)["']""", code)) - {"PGDATA_DIR"}
+@pytest.mark.parametrize(
+    "file, name, names",
+    [
+        ("docker-compose.yml", "streamlit_app", APP),
+        ("deploy/docker-stack.yml", "streamlit_app", APP),
+    ],
+)
+def test_every_setting_that_is_read_is_handed_to_the_container(file, name, names):
+    code = "".join(copied_modules()[module].read_text() for module in names)
+    settings = set(re.findall(r"""(?:getenv\(|environ\[|environ.get\()["'](\w+)["']""", code))
     assert {"POSTGRES_HOST", "POSTGRES_PASSWORD"} <= settings
-    assert settings <= load(file)["services"]["streamlit_app"]["environment"].keys()
+    settings -= {"PGDATA_DIR", "DATA_DIR"}  # folders: of the embedded server, and of MNIST, here in the working folder
+    assert settings <= load(file)["services"][name]["environment"].keys()
 
 
-def test_the_image_holds_every_module_the_app_imports_and_no_other():
-    known, everything = copied_modules(), modules(ROOT, MAY_IMPORT)
+def test_the_image_holds_every_module_that_the_app_and_learning_import_and_no_other():
+    known = copied_modules()
     assert re.search(r"""App\(.*["']app\.py["']""", known["serve"].read_text())
-    needed, waiting = set(), ["serve", "app"]
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting += [name.rpartition(".")[0]] if "." in name else []
-            waiting += [module for _, module in imports(name, everything) if module in everything]
-    assert known.keys() == needed
-    assert {"model.pth", "model.json", ".streamlit/"} <= copied()
+    assert known.keys() == APP | LEARN
+    assert {"model.pth", "model.json", ".streamlit/", "training/"} <= copied()
+
+
+def test_the_page_cannot_start_learning():
+    assert not APP & {"learn", "train"}
+
+
+def test_the_image_has_every_package_that_learning_imports_beyond_those_of_the_app():
+    known = modules(ROOT, MAY_IMPORT)
+    app, learn = (
+        {module.partition(".")[0] for n in names for _, module in imports(n, known)} for names in (APP, LEARN)
+    )
+    packages = (learn - app - {name.partition(".")[0] for name in known}) - sys.stdlib_module_names
+    assert "tqdm" in packages
+    for (name,) in (packages_distributions()[package] for package in packages):
+        assert re.search(rf"^{name}==", (ROOT / "requirements.txt").read_text(), re.M), name
 
 
 def test_dependencies_are_installed_before_the_code_is_copied_and_from_the_lock():
