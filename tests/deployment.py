@@ -41,8 +41,8 @@ class Deployment:
         self.compose("up", "--detach", "--wait", "--wait-timeout", "180")
 
     def remove(self):
-        """Leave nothing behind: no container, no data, no image."""
-        self.compose("down", "--volumes", "--rmi", "local")
+        """Leave nothing behind: no container, no data, not even that of a service with a profile, no image."""
+        self.compose("--profile", "*", "down", "--volumes", "--rmi", "local")
 
     def sql(self, query):
         return self.compose("exec", "-T", "db", "psql", "-U", "digits", "-d", "digits", "-Atc", query)

@@ -92,7 +92,7 @@ def test_each_service_is_hardened_and_bounded(service):
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
-    assert service["restart"] == "unless-stopped"
+    assert service.get("restart") == (None if "profiles" in service else "unless-stopped")
     assert service["init"] is True
     assert service["mem_limit"] and service["pids_limit"]
     assert service["logging"]["options"].keys() == {"max-size", "max-file"}
@@ -100,7 +100,7 @@ def test_each_service_is_hardened_and_bounded(service):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_image_is_of_a_named_version(service):
-    if "build" not in service:
+    if "build" not in service and service.get("pull_policy") != "never":
         assert re.search(r":\d", service["image"]), service["image"]
 
 
@@ -129,12 +129,41 @@ def test_the_app_waits_for_a_database_that_answers_over_tcp():
     assert re.match(r"pg_isready .*-h 127\.0\.0\.1 ", BASE["db"]["healthcheck"]["test"][1])
 
 
-def test_the_app_runs_as_an_unprivileged_user_in_the_image_and_in_compose():
-    assert re.findall(r"^USER (.+)$", DOCKERFILE, re.M) == ["10001"] == [BASE["streamlit_app"]["user"]]
+@pytest.mark.parametrize("name", ["streamlit_app", "learn"])
+def test_the_app_and_learning_run_as_an_unprivileged_user_in_the_image_and_in_compose(name):
+    assert re.findall(r"^USER (.+)$", DOCKERFILE, re.M) == ["10001"] == [BASE[name]["user"]]
+    assert "cap_add" not in BASE[name]
 
 
-def test_the_app_adds_no_capability():
-    assert "cap_add" not in BASE["streamlit_app"]
+def test_learning_begins_on_demand_alone_in_the_image_of_the_app():
+    assert BASE["learn"]["profiles"] == ["learn"]
+    assert "image" not in BASE["streamlit_app"]  # so Compose names it after the project and the service
+    assert BASE["learn"]["image"] == "${COMPOSE_PROJECT_NAME}-streamlit_app"
+    assert BASE["learn"]["pull_policy"] == "never"
+    assert not any("learn" in service.get("depends_on", {}) for service in BASE.values())
+
+
+def test_what_is_typed_behind_learn_goes_to_its_program():
+    python, program, *flags = BASE["learn"]["entrypoint"]
+    assert (python, Path(program).parent) == ("python", Path("/app")) and Path(program).name in copied()
+    assert "command" not in BASE["learn"] and "--threads" in flags
+
+
+def test_learning_gets_out_to_download_and_is_published_nowhere():
+    assert BASE["learn"]["networks"] == ["web", "database"]
+    assert not (load("docker-compose.yml")["networks"]["web"] or {}).get("internal")
+    assert "ports" not in BASE["learn"]
+
+
+def test_learning_writes_to_a_volume_that_its_user_owns_and_nowhere_else():
+    assert BASE["learn"]["volumes"] == [f"learnt:{BASE['learn']['working_dir']}"]
+    assert "learnt" in load("docker-compose.yml")["volumes"]
+    assert f"install -d -o app -g app {BASE['learn']['working_dir']}" in DOCKERFILE
+
+
+def test_learning_yields_the_processor_to_the_app_and_is_not_asked_for_the_apps_health():
+    assert BASE["learn"]["cpu_shares"] < 1024 and "cpu_shares" not in BASE["streamlit_app"]
+    assert BASE["learn"]["healthcheck"] == {"disable": True}
 
 
 def test_behind_caddy_the_app_is_published_nowhere_and_has_no_way_out():
@@ -155,6 +184,7 @@ def test_every_variable_of_the_compose_files_is_in_the_env_example():
     [
         ("docker-compose.yml", "streamlit_app", APP),
         ("deploy/docker-stack.yml", "streamlit_app", APP),
+        ("docker-compose.yml", "learn", LEARN),
     ],
 )
 def test_every_setting_that_is_read_is_handed_to_the_container(file, name, names):

@@ -84,6 +84,19 @@ def test_a_missing_password_stops_compose_with_a_sentence():
     assert "POSTGRES_PASSWORD" in done.stderr and "set it in .env" in done.stderr
 
 
+def test_learning_is_started_by_nobody_else_and_says_that_a_new_table_has_too_few_labels(plain):
+    def learn(*words):
+        return plain.compose("run", "--rm", "-T", *words)
+
+    assert plain.compose("ps", "--all", "--services").split() == ["db", "streamlit_app"]
+    assert re.search(r"^\w{12}  model\.pth: in service$", learn("learn", "--list"))
+    assert learn("learn").startswith("0 labelled drawings of 0 sessions are too few to learn from")
+    status = learn("--entrypoint", "cat", "learn", "/proc/self/status")
+    assert re.search(r"^Uid:\s+10001\s+10001", status, re.M) and re.search(r"^CapBnd:\s+0+$", status, re.M)
+    learn("--entrypoint", "touch", "learn", "learnt.md")
+    assert learn("--entrypoint", "ls", "learn") == "learnt.md"
+
+
 def test_a_prediction_and_a_label_outlive_down_and_up(plain, chromium):
     with visit(chromium, plain) as visitor:
         draw_and_label(visitor, SEVEN)
