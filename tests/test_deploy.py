@@ -166,6 +166,16 @@ def test_learning_yields_the_processor_to_the_app_and_is_not_asked_for_the_apps_
     assert BASE["learn"]["healthcheck"] == {"disable": True}
 
 
+def test_beside_a_swarm_learning_is_the_same_but_for_its_image_and_its_database():
+    services = load("deploy/docker-compose.learn.yml")["services"]
+    assert services.keys() == {"learn"}
+    assert services["learn"].keys() == {"image", "pull_policy", "depends_on", "environment", "networks"}
+    stack = load("deploy/docker-stack.yml")["services"]["streamlit_app"]
+    assert services["learn"]["image"] == stack["image"]
+    assert services["learn"]["environment"].items() <= stack["environment"].items()
+    assert services["learn"]["networks"] == stack["networks"]
+
+
 def test_behind_caddy_the_app_is_published_nowhere_and_has_no_way_out():
     assert TLS["streamlit_app"]["ports"] is None
     assert TLS["streamlit_app"]["networks"] == ["proxy", "database"]
