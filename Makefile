@@ -38,7 +38,7 @@ run: install
 
 # Two files at once, each file in one process: its tests share an app, a browser and a server.
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Style, types, and the JavaScript; the linter of the CSS has a package for Linux on x86-64 alone.
 lint: install

@@ -112,7 +112,7 @@ def test_the_held_out_images_are_taken_at_random_the_same_for_every_seed_and_not
         monkeypatch.setattr(train, name, lambda *given: (seen.append(given[argument]), function(*given))[1])
 
     spy("make_pools", 0, trained_on)
-    spy("fit_temperature", 1, held_out)
+    spy("fit_point", 1, held_out)
     monkeypatch.setattr(train, "fit", lambda *given: train.DigitNet().eval())  # what it was given is known by now
     for seed in (0, 1):
         run(monkeypatch, "--data", small, "--epochs", 1, "--seed", seed, "--out", tmp_path / "model.pth")
