@@ -20,7 +20,7 @@ SECONDS = 3  # between two questions for news
 COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verdict"]
 SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
-ROOM = 560  # pixels that filters, ten rows and the download take: what is below must not come up before they are there
+ROOM = 598  # pixels that filters, ten rows and the downloads take: what is below must not come up before they are there
 TABLES = 4  # that were sent to a visitor last: on these a press finds its row
 
 
