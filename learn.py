@@ -169,7 +169,10 @@ def learn(args: argparse.Namespace) -> None:
     patiently(schema.upgrade)
     trained_on, judged_by = split(patiently(lambda: gather(db.fetch_labelled())))
     served = patiently(network_in_service)
-    train_images, (images, labels) = training_images(args.data)
+    try:
+        train_images, (images, labels) = training_images(args.data)
+    except RuntimeError as error:  # torchvision's, if no mirror answers
+        raise OSError(f"MNIST is not in {args.data}, and cannot be downloaded to it: {error}") from error
     pools = make_pools(*train_images, np.random.default_rng(args.seed), POOLS)
 
     denied, aside = doubtful_labels(served.model, pools, trained_on)
@@ -243,7 +246,7 @@ def train_on(start: DigitNet, pools: Pools, drawings: Labelled, steps: int, name
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16())
     model.train()
     lines = augment.fields(augment.thin((255 * drawings.pictures[:, 0]).round().byte())).float() / 32
-    for step in tqdm(range(steps), desc=name, mininterval=1):
+    for step in tqdm(range(steps), desc=name, mininterval=1, disable=None):  # None: where nobody watches
         x, y = batch(pools)
         chosen = torch.randint(len(drawings.ids), (VISITORS,))
         gray, redrawn = chosen.tensor_split(2)

@@ -188,6 +188,15 @@ def test_a_report_that_cannot_be_written_leaves_the_network_in_service(run, visi
     assert ledger.fetch_models() == []
 
 
+def test_a_mnist_that_cannot_be_had_is_said(run, visitors, tmp_path, monkeypatch):
+    visitors()
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(
+        SystemExit, match="(?s)MNIST is not in .*, and cannot be downloaded to it: .*Nothing was changed"
+    ):
+        run("--data", str(tmp_path))
+
+
 def test_a_network_in_service_that_this_release_cannot_read_is_not_learnt_from(run, visitors, make_model):
     visitors()
     torch.save({"layers.0.weight": torch.zeros(3)}, other := io.BytesIO())
