@@ -187,7 +187,8 @@ def learn(args: argparse.Namespace) -> None:
         return print(f"{version}, of the same labels and seed, had been made before: `python learn.py --list`.")
 
     both = served.model, challenger
-    checks, figures = judge(both, served.tries, learnt, judged_by, *judge_on)
+    said = [said_of(m, judged_by.pictures) for m in both]
+    checks, figures = judge(both, said, served.tries, learnt, judged_by, *judge_on)
     test = MNIST(str(args.data), train=False, download=True)
     figures["MNIST test"] = [
         100 * float((said_of(m, test.data[:, None].float() / 255).read() == test.targets.numpy()).mean()) for m in both
@@ -203,6 +204,7 @@ def learn(args: argparse.Namespace) -> None:
     figures["minutes"] = round((time.monotonic() - began) / 60, 1)
     command = f"python learn.py --seed {args.seed}" + (" --dry-run" if args.dry_run else "")
     verdict = f"Refused: {refusal}." if refusal else "Better for visitors, and no worse for all others."
+    doubted = trained_on.of(denied)
     write_report(
         args.report,
         f"{datetime.now(UTC):%d %B %Y, %H:%M UTC}: challenger {version} of {served.model.version}, `{command}`",
@@ -211,9 +213,9 @@ def learn(args: argparse.Namespace) -> None:
         figures,
         learnt_from,
         judged_by,
-        [said_of(m, judged_by.pictures) for m in both],
-        trained_on.of(denied),
-        said_of(served.model, trained_on.of(denied).pictures),
+        said,
+        doubted,
+        said_of(served.model, doubted.pictures),
     )
     print(verdict)
     if args.dry_run:
@@ -271,19 +273,20 @@ def train_on(start: DigitNet, pools: Pools, drawings: Labelled, steps: int, name
 
 def judge(
     both: tuple[DigitNet, DigitNet],
+    said: list[gate.Said],
     tries: int,
     learnt: Labelled,
     judged_by: Labelled,
     images: torch.Tensor,
     labels: torch.Tensor,
 ) -> tuple[list[gate.Check], dict[str, Any]]:
-    """The network in service and the challenger, side by side. images, labels: held out, (n, 28, 28) uint8 and (n,)."""
+    """The network in service and the challenger, side by side.
+
+    said: by each of the drawings to judge by; images, labels: held out, (n, 28, 28) uint8 and (n,).
+    """
     rng = np.random.default_rng(1)
     best = [gate.at_its_best(said_of(m, learnt.pictures), learnt.labels.numpy()).temperature for m in both]
-    old, new = (
-        said_of(m, judged_by.pictures)._replace(temperature=temperature)
-        for m, temperature in zip(both, best, strict=True)
-    )
+    old, new = (s._replace(temperature=temperature) for s, temperature in zip(said, best, strict=True))
     checks, visitors = gate.better_for_visitors(
         old, new, judged_by.labels.numpy(), judged_by.sessions.numpy(), tries, rng
     )

@@ -21,6 +21,7 @@ CONFIDENCE = 0.2  # points between mean confidence and accuracy
 TURNED_AWAY = 0.1  # points more of the digits
 AREA = 0.005  # that the area under the ROC curve may be lower
 ONE_SIDED_95 = 1.645  # standard errors
+NO_DIGIT_ABOVE = 0.5  # `not_a_digit` above which the page turns a drawing away
 
 
 class Said(NamedTuple):
@@ -42,11 +43,19 @@ class Said(NamedTuple):
 
     def right(self, labels: np.ndarray) -> np.ndarray:
         """(n,) bool: read as labelled, and not turned away."""
-        return (self.read() == labels) & (self.none <= 0.5)
+        return (self.read() == labels) & ~self.turned_away()
+
+    def turned_away(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.none > NO_DIGIT_ABOVE
+
+    def truth(self, labels: np.ndarray) -> np.ndarray:
+        """(n,) the probability of the label, if it is a digit."""
+        return np.asarray(self.probabilities()[np.arange(len(labels)), labels])
 
     def of_label(self, labels: np.ndarray) -> np.ndarray:
         """(n,) the probability that it is a digit, and this one."""
-        return (1 - self.none) * self.probabilities()[np.arange(len(labels)), labels]
+        return (1 - self.none) * self.truth(labels)
 
     def losses(self, labels: np.ndarray) -> np.ndarray:
         """(n,) in nats, 0.02 to 6.2."""
@@ -114,9 +123,9 @@ def no_worse_for_others(
     right = [said.read() == labels for said in (old, new)]
     loss, bound = (100 * value for value in paired_loss(right[0], right[1], images))
     accuracy = [100 * float(r.mean()) for r in right]
-    log_loss = [float(-np.log(np.maximum(truth(said, labels), 1e-12)).mean()) for said in (old, new)]
+    log_loss = [float(-np.log(np.maximum(said.truth(labels), 1e-12)).mean()) for said in (old, new)]
     confidence = [100 * float(said.probabilities().max(1).mean()) for said in (old, new)]
-    away = [100 * float((said.none > 0.5).mean()) for said in (old, new)]
+    away = [100 * float(said.turned_away().mean()) for said in (old, new)]
     figures = {
         "pictures": len(labels),
         "images": len(np.unique(images)),
@@ -160,11 +169,6 @@ def no_worse_for_others(
             f"tells digits from other drawings worse (an area of {areas[1]:.4f}, before {areas[0]:.4f})",
         ),
     ], figures  # fmt: skip
-
-
-def truth(said: Said, labels: np.ndarray) -> np.ndarray:
-    """(n,) the probability of the label, if it is a digit."""
-    return said.probabilities()[np.arange(len(labels)), labels]
 
 
 def permutation_test(gains: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> float:

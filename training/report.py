@@ -79,12 +79,12 @@ def write_report(
 
 def captioned(drawings: Labelled, which: np.ndarray, said: Said) -> list[tuple[str, torch.Tensor, str]]:
     """Up to MOST of the chosen drawings: id, (28, 28) picture, and label and what is said of it."""
-    read, none = said.read(), said.none
+    read, away = said.read(), said.turned_away()
     return [
         (
             drawings.ids[i],
             drawings.pictures[i, 0],
-            f"{int(drawings.labels[i])} as {'none' if none[i] > 0.5 else read[i]}",
+            f"{int(drawings.labels[i])} as {'none' if away[i] else read[i]}",
         )
         for i in np.flatnonzero(which)[:MOST]
     ]
