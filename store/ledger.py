@@ -80,9 +80,9 @@ def version_of(weights: bytes) -> str:
     return hashlib.sha256(weights).hexdigest()[:VERSION_LENGTH]
 
 
-def in_service() -> str | None:
+def in_service(run: Run = postgres.ledger.run) -> str | None:
     """The version in service; None: that of model.pth. Raises DatabaseError, TableMissing before the first start."""
-    rows = postgres.ledger.run(IN_SERVICE).rows
+    rows = run(IN_SERVICE).rows
     return rows[0][0] if rows else None
 
 
@@ -119,9 +119,9 @@ def _read(pool: Pool, sql: str) -> list[Any]:
         return []
 
 
-def tries() -> int:
+def tries(run: Run = postgres.ledger.run) -> int:
     """How many networks were refused since one was last promoted. Raises DatabaseError."""
-    return int(postgres.ledger.run(TRIES).rows[0][0])
+    return int(run(TRIES).rows[0][0])
 
 
 def enter(
@@ -151,9 +151,7 @@ def enter(
     }
     with _alone() as run:
         if not run("SELECT FROM models WHERE version = %(version)s", row).rowcount:
-            rows = run(IN_SERVICE).rows
-            now = rows[0][0] if rows else None, int(run(TRIES).rows[0][0])
-            if now != expected:
+            if (in_service(run), tries(run)) != expected:
                 raise Overtaken("another network was promoted or refused meanwhile: run learn.py again")
             run(ENTER, row)
             if refusal is None:
