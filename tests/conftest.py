@@ -62,7 +62,6 @@ def db(server, monkeypatch):
     postgres.disconnect()
     postgres.writes.run("DROP TABLE IF EXISTS predictions, models, models_in_service")
     db.create_table()
-    postgres.writes.run("TRUNCATE models, models_in_service")
     yield db
     postgres.disconnect()
 
@@ -104,18 +103,7 @@ def save(db):
 @pytest.fixture
 def make_model(db):
     """Enters a network in the ledger, refused if `refusal` is given, as learn.py does. Returns its version."""
-    from store import ledger
-
-    def enter(weights, refusal=None):
-        return ledger.enter(
-            weights,
-            parent="0123456789ab",
-            command="learn.py",
-            learnt_from={},
-            figures={},
-            refusal=refusal,
-            expected=(ledger.in_service(), ledger.tries()),
-        )
+    from networks import enter
 
     return enter
 

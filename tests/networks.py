@@ -37,3 +37,25 @@ def sha256(data):
 
 def version(data):
     return sha256(data)[:12]
+
+
+def now():
+    """What a gate that begins at this moment expects to find when it ends."""
+    from store import ledger  # here, as below: it reads .env, which chaos.py must not
+
+    return ledger.in_service(), ledger.tries()
+
+
+def enter(weights, refusal=None, expected=None):
+    """Enters a network in the ledger, as learn.py does. Returns its version."""
+    from store import ledger
+
+    return ledger.enter(
+        weights,
+        parent="0123456789ab",
+        command="python learn.py",
+        learnt_from={"rows": 3},
+        figures={"errors": [1, 2]},
+        refusal=refusal,
+        expected=expected or now(),
+    )

@@ -14,6 +14,7 @@ import pytest
 import torch
 from chaos import App
 from helpers import SEVEN, all_at_once, png, until
+from networks import enter, now
 from test_serve import ask
 from visitor import Visitor
 
@@ -25,23 +26,6 @@ PUT = """
     INSERT INTO models (version, sha256, weights, parent, command, learnt_from, figures)
     VALUES (left(%(sha256)s, 12), %(sha256)s, %(weights)s, 'p', 'c', '{}', '{}')
 """
-
-
-def now():
-    """What a gate that begins at this moment expects to find when it ends."""
-    return ledger.in_service(), ledger.tries()
-
-
-def enter(weights, refusal=None, expected=None):
-    return ledger.enter(
-        weights,
-        parent="0123456789ab",
-        command="python learn.py",
-        learnt_from={"rows": 3},
-        figures={"errors": [1, 2]},
-        refusal=refusal,
-        expected=expected or now(),
-    )
 
 
 def put_into_service(weights, sha256):
