@@ -104,19 +104,15 @@ def visit(model, sessions):
             db.save_label(drawing_id, label, "confirmed" if label == said.digit else "chosen")
 
 
-def measure(model, others, test, dev):
+def measure(said, labels):
     """Accuracy in % on people who gave no label, MNIST's test images and all pen drawings; the first's log-loss too."""
-    percent = lambda said, labels: 100 * float((said.read() == labels).mean())  # noqa: E731
-    said = [learn.said_of(model, pictures) for pictures, _ in (others, test, dev)]
-    labels = [labels for _, labels in (others, test, dev)]
+    figures = [100 * float((s.read() == true).mean()) for s, true in zip(said, labels, strict=True)]
     threes = labels[0] == 3
-    figures = [percent(*pair) for pair in zip(said, labels, strict=True)]
     return [*figures, float(said[0].losses(labels[0]).mean()), 100 * float((said[0].read()[threes] == 3).mean())]
 
 
-def collisions(model, pictures, labels):
+def collisions(read, labels):
     """The five pairs that are misread most, as "label read: how often"."""
-    read = learn.said_of(model, pictures).read()
     pairs = Counter(zip(labels[read != labels].tolist(), read[read != labels].tolist(), strict=True))
     return ", ".join(f"{label} as {digit}: {n}" for (label, digit), n in pairs.most_common(5))
 
@@ -149,26 +145,19 @@ def run(environment, scenario, labels, seed, data):
     served = load_model(SERVED)
     visit(served, sessions)
     with tempfile.TemporaryDirectory() as folder:
-        sys.argv = [
-            "learn.py",
-            "--seed",
-            str(seed),
-            "--data",
-            str(data),
-            "--threads",
-            "1",
-            "--report",
-            f"{folder}/r.md",
-        ]
+        settings = {"--seed": seed, "--data": data, "--threads": 1, "--report": f"{folder}/r.md"}
+        sys.argv = ["learn.py", *(str(word) for setting in settings.items() for word in setting)]
         learn.main()
     [made] = ledger.fetch_models()
     sha256, weights = ledger.fetch_weights(made.version)
     pictures = torch.cat([preprocess_gray(gray) for gray, _ in others]), np.array([label for _, label in others])
-    sets = pictures, test_images(data), dev_drawings(data)
+    sets, truths = zip(pictures, test_images(data), dev_drawings(data), strict=True)
     challenger = read_model(weights, sha256, f"model {made.version}")
-    before, after = measure(served, *sets), measure(challenger, *sets)
-    print(f"others: {collisions(challenger, *sets[0])}; MNIST: {collisions(challenger, *sets[1])}", file=sys.stderr)
-    numbers = " | ".join(f"{a:.2f} → {b:.2f}" for a, b in zip(before, after, strict=True))
+    before, after = ([learn.said_of(model, x) for x in sets] for model in (served, challenger))
+    mistaken = [collisions(said.read(), true) for said, true in zip(after, truths, strict=True)]
+    print(f"others: {mistaken[0]}; MNIST: {mistaken[1]}; pens: {mistaken[2]}", file=sys.stderr)
+    pairs = zip(measure(before, truths), measure(after, truths), strict=True)
+    numbers = " | ".join(f"{a:.2f} → {b:.2f}" for a, b in pairs)
     number = sum(map(len, sessions))
     print(
         f"| {scenario} | {number} of {len(sessions)} | {seed} | {numbers} | {made.refusal or 'promoted'} |", flush=True
