@@ -20,8 +20,8 @@ SECONDS = 3  # between two questions for news
 COLUMNS = ["picture", "open", "created_at", "read", "confidence", "label", "verdict"]
 SHOW = {"All": None, "Mistakes": WRONG, "Unlabelled": "none"}
 ANY = "Any digit"
-# Pixels that filters, ten rows and the downloads take from 600 pixels of width on (79 more on a phone): what is below must
-# not come up before they are there.
+# Pixels that filters, ten rows and the downloads take from 600 pixels of width on (79 more on a phone): what is below
+# must not come up before they are there.
 ROOM = 571
 TABLES = 4  # that were sent to a visitor last: on these a press finds its row
 
