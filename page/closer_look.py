@@ -13,7 +13,7 @@ from model import ModelError, Prediction, served
 from page.answer import show_bars
 from page.drawing import rerun
 from page.explanation import Part, explain
-from page.news import time_zone
+from page.news import UNREADABLE, ask_for_news, time_zone
 from page.scripts import component, run_script
 from page.visitor import ASKED, DRAWING, LOOK, SAVE_WAIT, Visitor, fragment
 from store.outbox import Outbox
@@ -76,7 +76,9 @@ def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, o
             raise db.DatabaseError(snapshot.problem)
         row = db.fetch_drawing(drawing_id)
     except db.DatabaseError:
-        st.info(unsaved(visitor, drawing_id, outbox) or AWAY, icon=":material/cloud_off:")
+        with st.container(key=LOOK):
+            st.info(unsaved(visitor, drawing_id, outbox) or AWAY, icon=":material/cloud_off:")
+            ask_for_news(visitor, LOOK, seconds=2, seen=UNREADABLE)
         return
     if row is None:
         waits = (

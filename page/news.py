@@ -17,7 +17,7 @@ from page.visitor import Visitor
 from store.reader import Reader
 
 V = TypeVar("V")
-AWAY = "away"  # what `GET /news` answers while the table cannot be read
+UNREADABLE = "away"  # what `GET /news` answers while the table cannot be read
 
 
 def begin(visitor: Visitor, section: str, reader: Reader[V], max_age: float, seconds: float) -> V | None:
@@ -33,13 +33,18 @@ def begin(visitor: Visitor, section: str, reader: Reader[V], max_age: float, sec
     if not opening:
         reader.look(max_age=max_age, patience=1 if first else 0.5, check=first)
     # Before the view is taken: at worst the same is sent once more.
-    seen = None if opening or reader.unfinished() else AWAY if reader.problem else reader.news or None
-    data = {"section": section, "seconds": seconds, "url": route("news"), "seen": seen}
-    run_script("news", data, key=f"{section}_news", on_news_change=partial(rerun, visitor, section))
+    seen = None if opening or reader.unfinished() else UNREADABLE if reader.problem else reader.news or None
+    ask_for_news(visitor, section, seconds, seen)
     st.header(section.capitalize(), anchor=False)
     # Something in either case: what lies below would begin anew in another place.
     st.info(reader.problem, icon=":material/cloud_off:") if reader.problem and not opening else st.empty()
     return None if opening else reader.view
+
+
+def ask_for_news(visitor: Visitor, section: str, seconds: float, seen: str | None) -> None:
+    """Have the section, a container of this key, rerun as soon as `GET /news` answers anything but `seen`."""
+    data = {"section": section, "seconds": seconds, "url": route("news"), "seen": seen}
+    run_script("news", data, key=f"{section}_news", on_news_change=partial(rerun, visitor, section))
 
 
 def time_zone() -> str:

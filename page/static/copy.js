@@ -10,7 +10,7 @@ export default function ({ data, parentElement }) {
     const copied = window.isSecureContext
       ? await navigator.clipboard.writeText(field.value).then(() => true, () => document.execCommand("copy"))
       : document.execCommand("copy");
-    button.textContent = copied ? "Copied" : "Press Ctrl C";
+    button.textContent = copied ? "Copied" : "Copy what is selected";
     if (copied) button.focus(); // selecting took the focus away
   };
 }
