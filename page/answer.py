@@ -10,7 +10,7 @@ from model import Prediction
 from page.scripts import component
 from page.visitor import Drawing
 
-VIEW = "answer_view"
+VIEW = "answer"
 
 
 def show_answer(drawing: Drawing) -> None:
@@ -23,8 +23,7 @@ def show_answer(drawing: Drawing) -> None:
         "answer": drawing.reading.answer if drawing.reading else None,
         "refusal": drawing.refusal,
     }
-    with st.container(key="answer"):
-        component("answer", "answer")(key=VIEW, data=data, on_stroke_change=lambda: None)
+    component("answer", "answer")(key=VIEW, data=data, on_stroke_change=lambda: None)
 
 
 def show_bars(prediction: Prediction, theme: str, key: str) -> None:
