@@ -309,7 +309,7 @@ def fit_scales(model: DigitNet, images: torch.Tensor, labels: torch.Tensor) -> N
 
 def plain_and_redrawn(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, 28, 28) uint8 → (m, 1, 28, 28) float32: as they are, and then REDRAWN times by pens of all widths; labels."""
-    lines = augment.fields(torch.cat([augment.thin(part) for part in images.split(64)])).float() / 32
+    lines = augment.fields(augment.thin(images)).float() / 32
     redrawn = [augment.draw(lines, random_pen(len(images), PEN)) for _ in range(REDRAWN)]
     return torch.cat([images.float() / 255, *redrawn])[:, None], labels.repeat(1 + REDRAWN)
 

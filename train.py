@@ -37,9 +37,9 @@ LAST_EPOCHS, UNWARPED = 4, 96  # in the last epochs, a third at most, so many of
 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
 GRAY = 192  # MNIST's images, warped
-REDRAWN = 36  # MNIST's skeletons, drawn with any pen
+REDRAWN = 44  # MNIST's skeletons, drawn with any pen
 STYLES = 24  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
-NOTHING = 40  # letters, symbols, icons, pictures, scribbles, two digits side by side, digits turned over
+NOTHING = 56  # letters, symbols, icons, pictures, scribbles, two digits side by side, digits turned over
 TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 6_000, 5_000  # how many are made, once
 
 PEN = (0.6, 2.8)  # radius in pixels of the 28×28 picture: the brush, on drawings of a fifth of the canvas and more
@@ -125,7 +125,9 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
     n_lines, n_templates, n_others, n_pairs, n_turned = (
         int(share * n) for n in (len(images), TEMPLATES, NON_DIGITS, PAIRS, TURNED)
     )
-    lines, lines_labels = torch.cat([augment.thin(part) for part in images[:n_lines].split(64)]), labels[:n_lines]
+    lines = augment.thin(images[:n_lines])
+    clear = ~augment.clogged(images[:n_lines], lines)
+    lines, lines_labels = lines[clear], labels[:n_lines][clear]
     altered = torch.isin(lines_labels, torch.tensor([0, 1, 7]))
     templates, template_labels = glyphs.digit_styles(n_templates, rng)
     several = nothing.pairs(lines[: 2 * n_pairs], rng)
@@ -260,14 +262,16 @@ def fit_temperature(model: DigitNet, pictures: torch.Tensor, labels: torch.Tenso
 def fit_point(model: DigitNet, images: torch.Tensor, rng: np.random.Generator) -> dict[str, Any]:
     """Sets `scale` and `shift` so that at most TURNED_AWAY of held-out digits are above a half; says how many are.
 
-    The scale makes the likelihood of the digits, and of as many drawings of none, the highest at that point.
+    Not redrawn are those whose loops may be clogged with ink. The scale makes the likelihood of the digits, and of as many drawings of none, the highest at that point.
     """
     pens = torch.linspace(np.log(PEN[0]), np.log(PEN[1]), len(images)).exp()
-    drawn = augment.fields(torch.cat([augment.thin(images), nothing.non_digits(len(images) // 2, rng)]))
-    pens = torch.cat([pens, pens[: len(images) // 2].clamp(max=THIN_PEN[1])])
+    lines = augment.thin(images)
+    clear = ~augment.clogged(images, lines)
+    drawn = augment.fields(torch.cat([lines[clear], nothing.non_digits(len(images) // 2, rng)]))
+    pens = torch.cat([pens[clear], pens[: len(images) // 2].clamp(max=THIN_PEN[1])])
     pictures = torch.cat([images.float() / 255, *(augment.draw(f.float() / 32, r) for f, r in in_parts(drawn, pens))])
     odds = log_odds(logits_of(model, pictures).double())
-    digits, others = odds[: 2 * len(images)], odds[2 * len(images) :]
+    digits, others = odds.tensor_split([len(images) + int(clear.sum())])
     highest = digits.sort(descending=True).values
     most = int(TURNED_AWAY * len(digits))
     point = float(highest[most : most + 1] + highest[max(0, most - 1) : max(1, most)]) / 2

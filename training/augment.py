@@ -14,6 +14,7 @@ from utils import BOX, CENTRE, FIELD
 
 FINE = 2 * FIELD  # a distance field has 56×56 pixels: half a pixel of MNIST each
 REACH = 8.0  # fine pixels: distances are kept up to this
+CLOGGED = 2.25  # fine pixels that half of a line's width may grow
 
 
 def skeleton(ink: torch.Tensor) -> torch.Tensor:
@@ -54,8 +55,21 @@ _ROOTS = (torch.arange(256).clamp(max=int(REACH) ** 2).sqrt() * 32).clamp(max=25
 
 def thin(images: torch.Tensor) -> torch.Tensor:
     """(n, 28, 28) uint8 digits → (n, 56, 56) bool skeletons."""
-    fine = F.interpolate(images[:, None].float(), scale_factor=2, mode="bicubic", align_corners=False)[:, 0]
-    return skeleton(fine > 100)
+    return torch.cat([skeleton(_fine_ink(part)) for part in images.split(64)])
+
+
+def clogged(images: torch.Tensor, lines: torch.Tensor) -> torch.Tensor:
+    """(n, 28, 28) uint8 digits and their skeletons → (n,) bool: whether the ink is far thicker in one place than in most.
+
+    There a loop may be full of ink, and thinning made a mere line of it: a six became a "c", an eight a "y".
+    """
+    depth = fields(torch.cat([~_fine_ink(part) for part in images.split(64)])).float() / 32
+    along = depth.where(lines & (depth > 0), torch.nan).flatten(1).nanmedian(1).values
+    return depth.amax((1, 2)) - along > CLOGGED
+
+
+def _fine_ink(images: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(images[:, None].float(), scale_factor=2, mode="bicubic", align_corners=False)[:, 0] > 100
 
 
 def fields(lines: torch.Tensor) -> torch.Tensor:
