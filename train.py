@@ -262,7 +262,8 @@ def fit_temperature(model: DigitNet, pictures: torch.Tensor, labels: torch.Tenso
 def fit_point(model: DigitNet, images: torch.Tensor, rng: np.random.Generator) -> dict[str, Any]:
     """Sets `scale` and `shift` so that at most TURNED_AWAY of held-out digits are above a half; says how many are.
 
-    Not redrawn are those whose loops may be clogged with ink. The scale makes the likelihood of the digits, and of as many drawings of none, the highest at that point.
+    Digits whose loops may be clogged with ink are not redrawn. The scale makes the likelihood of the digits, and of as
+    many drawings of none, the highest at that point.
     """
     pens = torch.linspace(np.log(PEN[0]), np.log(PEN[1]), len(images)).exp()
     lines = augment.thin(images)

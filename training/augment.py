@@ -59,7 +59,7 @@ def thin(images: torch.Tensor) -> torch.Tensor:
 
 
 def clogged(images: torch.Tensor, lines: torch.Tensor) -> torch.Tensor:
-    """(n, 28, 28) uint8 digits and their skeletons → (n,) bool: whether the ink is far thicker in one place than in most.
+    """(n, 28, 28) uint8 digits and their skeletons → (n,) bool: is the ink far thicker in one place than in most?
 
     There a loop may be full of ink, and thinning made a mere line of it: a six became a "c", an eight a "y".
     """
