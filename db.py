@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 Strokes = Sequence[Sequence[Sequence[float]]]  # each a list of (x, y)
 LabelSource = Literal["confirmed", "chosen"]  # with the one tap that agrees, or among the ten digits
 
+UNREADABLE = "away"  # what `GET /news` answers while the table cannot be read
+
 MAX_DRAWING_BYTES = 256 * 1024  # three times the largest PNG of 280 × 280 grey pixels
 
 # A write that timed out may still reach the server later, after its retry or a newer one: the older never wins.
@@ -314,9 +316,9 @@ def _page(before: tuple[datetime, str] | None, limit: int) -> dict[str, Any]:
     return {"created_at": created_at, "id": drawing_id, "limit": limit}
 
 
-def fetch_rows(ids: Collection[str], pictures: bool = True) -> list[HistoryRow]:
+def fetch_rows(ids: Collection[str]) -> list[HistoryRow]:
     """Return the rows with these ids, in no order."""
-    result = _run(postgres.reads, BY_ID, {"ids": list(ids), "pictures": pictures})
+    result = _run(postgres.reads, BY_ID, {"ids": list(ids), "pictures": True})
     return [HistoryRow._make(row) for row in result.rows]
 
 

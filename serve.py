@@ -65,6 +65,7 @@ NEWS_SECONDS = 1.0  # that an answer of `GET /news` may be old, whoever asks
 NEWS_WAIT = 1.0  # seconds that a question waits for a silent database
 DOWNLOADS = 2  # at once in this process: each takes processor time from those who draw
 ROWS, BYTES = 1_000, 3_000_000  # of rows, and of their drawings, that a part of a download may hold
+STALLED_SECONDS = 300  # that a reader may take for a part, before another may have its place
 GRACE_SECONDS = 2  # that a download which is under way may take to its end when the process is to end
 AWAY = "The database cannot be read right now. Please try again later.\n"
 BUSY = "Others are downloading at this moment. Please try again in a minute.\n"
@@ -83,7 +84,7 @@ COLUMNS += [
 Place = tuple[datetime, str]  # created_at and id of a row
 
 
-class Part(NamedTuple):
+class Chunk(NamedTuple):
     text: bytes
     last: Place | None  # of its rows; None: there are none, and the file is at its end
 
@@ -95,7 +96,7 @@ class News:
     """What says whether history and insights have changed, asked of the table once a second at most, for everybody."""
 
     def __init__(self) -> None:
-        self._known, self._at = "away", float("-inf")
+        self._known, self._at = db.UNREADABLE, float("-inf")
         self._asking: asyncio.Task[None] | None = None
 
     async def latest(self) -> str:
@@ -109,7 +110,7 @@ class News:
         try:
             self._known = await run_in_threadpool(db.fetch_news)
         except db.DatabaseError:
-            self._known = "away"  # the readers of history and insights log it
+            self._known = db.UNREADABLE  # the readers of history and insights log it
         finally:
             self._at, self._asking = time.monotonic(), None
 
@@ -158,9 +159,11 @@ class Download:
         sending = asyncio.create_task(self._send(scope, receive, send, labelled == "1"))
         under_way.add(sending)
         reader = asyncio.create_task(gone(receive))
-        await asyncio.wait([sending, reader], return_when=asyncio.FIRST_COMPLETED)
-        under_way.remove(sending)
-        sending.cancel(), reader.cancel()
+        try:
+            await asyncio.wait([sending, reader], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            under_way.remove(sending)
+            sending.cancel(), reader.cancel()
 
     async def _send(self, scope: Scope, receive: Receive, send: Send, labelled: bool) -> None:
         try:
@@ -171,17 +174,18 @@ class Download:
         if scope["method"] != "HEAD":
             await send({"type": "http.response.body", "body": self._head, "more_body": True})
             while part.last:
-                await send({"type": "http.response.body", "body": part.text, "more_body": True})
                 try:
+                    async with asyncio.timeout(STALLED_SECONDS):
+                        await send({"type": "http.response.body", "body": part.text, "more_body": True})
                     part = await run_in_threadpool(self._read, part.last, labelled)
-                except db.DatabaseError as error:
-                    log.warning("a download breaks off: %s", error)
+                except (db.DatabaseError, TimeoutError) as error:
+                    log.warning("a download breaks off: %s", error or "nobody reads it")
                     return  # without its last message: the server closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _read(self, before: Place | None, labelled: bool) -> Part:
+    def _read(self, before: Place | None, labelled: bool) -> Chunk:
         rows = db.fetch_export(before, ROWS, BYTES, self._strokes, labelled)
-        return Part(self._lines(rows), (rows[-1].created_at, rows[-1].id) if rows else None)
+        return Chunk(self._lines(rows), (rows[-1].created_at, rows[-1].id) if rows else None)
 
 
 async def gone(receive: Receive) -> None:
@@ -205,10 +209,10 @@ def json_lines(rows: list[db.ExportRow]) -> bytes:
     """As evaluate.py reads them: a set, a label, strokes, and all else that is known of the drawing."""
     lines = []
     for row in rows:
-        told = row._asdict()
-        drawing = {"set": "visitors", "label": told.pop("true_label"), "strokes": told.pop("strokes")}
-        del told["drawing"]
-        lines.append(json.dumps(drawing | told, default=datetime.isoformat, separators=(",", ":")) + "\n")
+        known = row._asdict()
+        drawing = {"set": "visitors", "label": known.pop("true_label"), "strokes": known.pop("strokes")}
+        del known["drawing"]
+        lines.append(json.dumps(drawing | known, default=datetime.isoformat, separators=(",", ":")) + "\n")
     return "".join(lines).encode()
 
 

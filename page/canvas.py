@@ -3,6 +3,7 @@
 import base64
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from utils import BRUSH_WIDTH, CANVAS_SIZE, DrawingError, decode_drawing, ink_bo
 DATA_URL = "data:image/png;base64,"
 MAX_POINTS = 4_000  # of a drawing: half a minute of drawing without pause
 FURTHEST = 10 * CANVAS_SIZE  # from the canvas's corner: with the button held, the pen may leave it
+LONGEST = 200 * CANVAS_SIZE  # pixels of the pen's way: each costs whoever looks at the drawing
 SLACK = 4  # pixels between the edges of the strokes and those of the ink
 
 NOT_A_DRAWING = "The browser sent something that is not a drawing. Please draw again."
@@ -84,6 +86,8 @@ def strokes_of(key: str, gray: np.ndarray) -> list[list[tuple[float, float]]] | 
         strokes = [[(round(float(part[1]), 1), round(float(part[2]), 1)) for part in path] for path in paths]
         strokes = [[point for point, _ in itertools.groupby(stroke)] for stroke in strokes]
         if not all(abs(x) < FURTHEST and abs(y) < FURTHEST for stroke in strokes for x, y in stroke):
+            return None
+        if sum(math.dist(*step) for stroke in strokes for step in itertools.pairwise(stroke)) > LONGEST:
             return None
         ink, drawn = ink_box(gray), np.array(strokes_box(strokes)).clip(0, CANVAS_SIZE)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):  # a browser can send anything

@@ -13,7 +13,7 @@ from model import ModelError, Prediction, served
 from page.answer import show_bars
 from page.drawing import rerun
 from page.explanation import Part, explain
-from page.news import UNREADABLE, ask_for_news, time_zone
+from page.news import ask_for_news, time_zone
 from page.scripts import component, run_script
 from page.visitor import ASKED, DRAWING, LOOK, SAVE_WAIT, Visitor, fragment
 from store.outbox import Outbox
@@ -32,6 +32,7 @@ SCALE = (
 def show_asked(visitor: Visitor, snapshot: Snapshot, outbox: Outbox) -> None:
     """The closer look that was asked for, by a press or by the page's address. It takes no room."""
     if visitor.look is not None:
+        visitor.looks += 1
         visitor.address = st.query_params["drawing"] = visitor.look
         closer_look(visitor, visitor.look, snapshot, outbox)
         visitor.look = None
@@ -53,7 +54,7 @@ def open_asked(visitor: Visitor) -> None:
 def closer_look(visitor: Visitor, drawing_id: str, snapshot: Snapshot, outbox: Outbox) -> None:
     """Show one drawing large, and let its own visitor say what it is."""
     dialog = st.dialog("A closer look", on_dismiss=partial(close, visitor))
-    dialog(show_look)(visitor, drawing_id, f"relabel-{visitor.tables_sent}", snapshot, outbox)
+    dialog(show_look)(visitor, drawing_id, f"relabel-{visitor.looks}", snapshot, outbox)
 
 
 def close(visitor: Visitor) -> None:
@@ -65,7 +66,7 @@ def close(visitor: Visitor) -> None:
 
 @fragment(LOOK)  # a dialog cannot be rerun by name, its content can
 def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, outbox: Outbox) -> None:
-    """key: of the buttons, another one each time: session state would hold the label that was given the last time."""
+    """key: of the buttons, another one for each look: session state would hold the label that the last one showed."""
     try:
         drawing_id = str(uuid.UUID(drawing_id))  # which takes other ways to write it than the database
     except ValueError:
@@ -78,7 +79,7 @@ def show_look(visitor: Visitor, drawing_id: str, key: str, snapshot: Snapshot, o
     except db.DatabaseError:
         with st.container(key=LOOK):
             st.info(unsaved(visitor, drawing_id, outbox) or AWAY, icon=":material/cloud_off:")
-            ask_for_news(visitor, LOOK, seconds=2, seen=UNREADABLE)
+            ask_for_news(visitor, LOOK, seconds=2, seen=db.UNREADABLE)
         return
     if row is None:
         waits = (
@@ -135,7 +136,7 @@ def show_why(visitor: Visitor, row: db.DrawingRow, label: int | None, theme: str
         "moments": [moment(prediction) for prediction in why.moments],
         "end": f"In the end: {words(last)}",
         "scale": SCALE.format(last.digit),
-        "parts": [told(number, part, last.digit) for number, part in enumerate(why.parts, 1)],
+        "parts": [shown_part(number, part, last.digit) for number, part in enumerate(why.parts, 1)],
     }
     component("look", "look")(key=f"look-{key}", data=data)
     if last.model_version != row.model_version:
@@ -153,7 +154,7 @@ def moment(prediction: Prediction | None) -> dict[str, Any]:
     return {"answer": prediction.as_json(b""), "words": words(prediction)}
 
 
-def told(number: int, part: Part, digit: int) -> dict[str, Any]:
+def shown_part(number: int, part: Part, digit: int) -> dict[str, Any]:
     """What static/look.js shows of a part. digit: the answer."""
     strength = "strongly " if abs(part.worth) > STRONG else ""
     tone = "none" if abs(part.worth) < WEAK else "for" if part.worth > 0 else "against"
@@ -197,7 +198,8 @@ def relabel(visitor: Visitor, drawing_id: str, key: str, outbox: Outbox) -> None
 def unsaved(visitor: Visitor, drawing_id: str, outbox: Outbox) -> str:
     """What is to be said of a drawing of one's own that is not in the table as its visitor left it, or nothing."""
     if drawing_id in visitor.lost():
-        return "Its label could not be saved."
+        prediction = visitor.tickets[drawing_id].get("prediction")
+        return f"{'It' if prediction and prediction.state == 'lost' else 'Its label'} could not be saved."
     return (outbox.problem or "Saving …") if drawing_id in visitor.waiting() else ""
 
 

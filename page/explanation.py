@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model import DigitNet, Prediction, predict, predict_all
+from page.canvas import LONGEST
 from utils import BRUSH_WIDTH, CANVAS_SIZE, Strokes, preprocess_gray, render_lines, side_by_side_gray, smooth
 
 MOMENTS = 30
@@ -36,8 +37,13 @@ class Explanation:
 
 
 def explain(model: DigitNet, strokes: Strokes, gray: np.ndarray) -> Explanation | None:
-    """strokes: in pixels of the canvas; gray: (h, w) uint8, the drawing as it is kept. None without ink."""
-    if not strokes or (picture := preprocess_gray(gray)) is None:
+    """strokes: in pixels of the canvas; gray: (h, w) uint8, the drawing as it is kept.
+
+    None without ink, and of a way that no pen has gone.
+    """
+    if not strokes or sum(length(np.asarray(stroke)) for stroke in strokes) > LONGEST:
+        return None
+    if (picture := preprocess_gray(gray)) is None:
         return None
     last = predict(model, picture, side_by_side_gray(gray))
     lines = [smooth(np.asarray(stroke, dtype=np.float64)) for stroke in strokes]

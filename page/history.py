@@ -11,7 +11,8 @@ import streamlit as st
 
 from page.drawing import rerun
 from page.filters import filtered, search
-from page.news import begin, route, time_zone
+from page.news import begin, time_zone
+from page.scripts import route
 from page.visitor import ASKED, HISTORY, INSIGHTS, Visitor, fragment
 from store.outbox import Outbox
 from store.snapshot import NO_DIGIT, WRONG, Snapshot, View

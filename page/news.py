@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
+import db
 from page.drawing import rerun
 from page.scripts import route, run_script
 from page.visitor import Visitor
 from store.reader import Reader
 
 V = TypeVar("V")
-UNREADABLE = "away"  # what `GET /news` answers while the table cannot be read
 
 
 def begin(visitor: Visitor, section: str, reader: Reader[V], max_age: float, seconds: float) -> V | None:
@@ -33,7 +33,7 @@ def begin(visitor: Visitor, section: str, reader: Reader[V], max_age: float, sec
     if not opening:
         reader.look(max_age=max_age, patience=1 if first else 0.5, check=first)
     # Before the view is taken: at worst the same is sent once more.
-    seen = None if opening or reader.unfinished() else UNREADABLE if reader.problem else reader.news or None
+    seen = None if opening or reader.unfinished() else db.UNREADABLE if reader.problem else reader.news or None
     ask_for_news(visitor, section, seconds, seen)
     st.header(section.capitalize(), anchor=False)
     # Something in either case: what lies below would begin anew in another place.

@@ -91,6 +91,7 @@ class Visitor:
     tables: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # key of the buttons of a table sent -> its ids
     tables_sent: int = 0
     look: str | None = None  # the drawing to look at more closely, until its dialog is open
+    looks: int = 0  # that were opened
     address: str = ""  # the drawing that the page's address named, and that was opened for it
     unlabelled_look: str | None = None  # the own drawing that is looked at before it has a label
     toast: str | None = None

@@ -67,6 +67,13 @@ def test_what_is_not_the_strokes_of_this_ink_is_none_and_no_error(say, objects):
     assert say(*objects) is None
 
 
+def test_a_way_that_no_pen_has_gone_is_not_kept(say):
+    corners = [(1000 * (-1) ** i, 1000 * (-1) ** i) for i in range(200)]
+    white = np.full((280, 280), 255, dtype=np.uint8)
+    assert say({"path": [["L", *corner] for corner in corners[:10]]}, gray=white) == [corners[:10]]
+    assert say({"path": [["L", *corner] for corner in corners]}, gray=white) is None
+
+
 def test_without_ink_or_on_another_canvas_there_are_no_strokes(say):
     assert say({"path": L}, gray=np.zeros((280, 280), dtype=np.uint8)) is None
     assert say({"path": L}, gray=np.kron(INK, np.ones((2, 2), dtype=np.uint8))) is None

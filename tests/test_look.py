@@ -122,6 +122,10 @@ def test_dots_short_strokes_and_those_beyond_the_canvas_are_explained_too(model,
     assert all(np.isfinite(part.worth) for part in why.parts)
 
 
+def test_a_way_that_no_pen_has_gone_is_not_explained(model):
+    assert explain(model, [[(0, 0), (60_000, 0)]], render_strokes(canvas_strokes(7))) is None
+
+
 def test_without_ink_there_is_nothing_to_explain(model):
     assert explain(model, [[(1, 1)]], np.zeros((280, 280), dtype=np.uint8)) is None
     assert explain(model, [], render_strokes([[(140, 140)]])) is None
@@ -235,6 +239,20 @@ def test_of_an_own_drawing_without_a_label_the_label_is_asked_first(chromium, ur
         expect(dialog.get_by_role("slider")).to_have_count(0)
         dialog.get_by_role("radio", name="1", exact=True).click()
         expect(dialog.get_by_role("slider")).to_be_visible()
+
+
+def test_a_look_shows_nothing_of_the_look_before(chromium, url, db, keep):
+    keep(canvas_strokes(3))
+    with Person(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        visitor.draw(placed(DIGITS[7]))
+        visitor.answer()
+        visitor.label(7)
+        expect(visitor.at("history")).to_contain_text("2 drawings · 1 labelled", timeout=15_000)
+        for row, words in ((0, "labelled 7: right"), (1, "not labelled")):
+            dialog = look(visitor, row)
+            expect(dialog).to_contain_text(words)
+            visitor.page.keyboard.press("Escape")
+            expect(dialog).to_have_count(0)
 
 
 def test_a_row_of_another_model_says_which_one_reads_it_now(chromium, url, keep, model):

@@ -336,7 +336,8 @@ def test_a_third_download_at_once_is_refused_until_another_one_ends(address, sav
     assert get(address).status == 200
 
 
-def test_a_reader_that_goes_away_ends_its_download(address, save, monkeypatch, db):
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_reader_that_goes_away_or_reads_no_more_ends_its_download(address, save, monkeypatch, db, stays):
     """Before all is read: the next page is not asked for."""
     monkeypatch.setattr(serve, "ROWS", 1)
     save(1)
@@ -348,10 +349,13 @@ def test_a_reader_that_goes_away_ends_its_download(address, save, monkeypatch, d
         return [row._replace(drawing=bytes(300_000))]
 
     monkeypatch.setattr(db, "fetch_export", endless)
+    monkeypatch.setattr(serve, "STALLED_SECONDS", 3 if stays else serve.STALLED_SECONDS)
+    answers = []
     for _ in range(serve.DOWNLOADS + 1):  # each takes a slot, and gives it back
-        answer = get(address)
+        answers.append(answer := get(address))
         answer.read(1_000)
-        answer.close()
+        if not stays:
+            answer.close()
         deadline = time.monotonic() + 60
         while len(serve.under_way) == serve.DOWNLOADS or reads and time.monotonic() - reads[-1] < 1:
             assert time.monotonic() < deadline, "it goes on reading"

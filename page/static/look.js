@@ -49,7 +49,7 @@ export default function ({ data, parentElement }) {
   const on = (element, name, listener) => element.addEventListener(name, listener, { signal: listeners.signal });
   const find = (selector) => parentElement.querySelector(selector);
   const [root, svg, play, range, said] = [".why", "svg", ".replay button", "input", ".said"].map(find);
-  const [details, list] = [find("details"), find("ol")];
+  const [told, details, list] = [find("[role=status]"), find("details"), find("ol")];
   const lines = data.lines.map(measured);
   const all = data.moments.length;
   let frame = 0; // of a drawing that is being drawn again
@@ -131,7 +131,10 @@ export default function ({ data, parentElement }) {
       button.type = "button";
       button.className = tone;
       button.textContent = words;
-      on(button, "click", () => choose(button.ariaPressed === "true" ? null : i));
+      on(button, "click", () => {
+        choose(button.ariaPressed === "true" ? null : i);
+        told.textContent = said.textContent; // to a screen reader, which is not told of each moment of a replay
+      });
       const item = document.createElement("li");
       item.append(button);
       return item;
