@@ -23,6 +23,7 @@ from store.outbox import Outbox
 from utils import DrawingError, encode_png, preprocess_gray, side_by_side_gray, to_gray, to_pixels
 
 POLL = 2  # seconds between looks at what still waits to be saved
+POINT_BYTES = 112  # of memory that a point of a stroke takes
 TOO_FAST = "That was faster than drawings can be kept. Wait a moment, then draw again."
 RESTARTED = (
     "The connection began anew. What you drew is in the history if the page had called it saved; a label pressed "
@@ -43,7 +44,7 @@ def show_drawing(visitor: Visitor, outbox: Outbox) -> None:
         with st.container(key=DRAWING):
             with st.container(key="canvas"):
                 show_canvas(canvas_key(drawing))
-            st.button("Clear", key="clear", on_click=end, disabled=not drawing.reading)
+            st.button("Clear", key="clear", on_click=end, args=(None, drawing.id), disabled=not drawing.reading)
             st.button("Undo", key="undo", disabled=not drawing.reading)  # static/canvas.js takes the stroke away
             right = st.container(key="right")
         with right:
@@ -93,8 +94,8 @@ def read_canvas(visitor: Visitor) -> None:
         visitor.drawing = Drawing(refusal=str(error))
         return
     if picture is None:  # no ink
-        if drawing.reading:
-            visitor.drawing = Drawing()
+        if drawing.reading:  # its only stroke was undone; the next one goes on with its row
+            visitor.drawing = replace(drawing, reading=None, kept=None)
         return
     # Asked for here: handed to a fragment, it would stay that of the fragment's first run.
     prediction = predict(served.network(), picture, side_by_side_gray(gray))
@@ -130,7 +131,8 @@ def keep_drawing(visitor: Visitor, outbox: Outbox) -> None:
     )
     before = visitor.tickets.get(drawing.id, {}).get("prediction")
     new = before is None or before.state == "lost"
-    visitor.put(outbox, drawing.id, "prediction", write, size=len(png), new=new)
+    size = len(png) + POINT_BYTES * sum(map(len, drawing.reading.strokes or ()))
+    visitor.put(outbox, drawing.id, "prediction", write, size=size, new=new)
     visitor.drawing = replace(drawing, kept=drawing.reading)
 
 
@@ -148,7 +150,7 @@ def end_drawing(
     read_canvas(visitor)  # a stroke that arrived together with the press belongs to this drawing
     keep_drawing(visitor, outbox)
     drawing = visitor.drawing
-    if digit is None or drawing.reading and drawing_id in (None, drawing.id):
+    if drawing_id in (None, drawing.id) and (drawing.reading or digit is None):
         kept = drawing.reading is drawing.kept
         if digit is not None and kept:
             visitor.label(outbox, drawing.id, digit, source)
@@ -172,12 +174,12 @@ def show_labels(drawing: Drawing, end: Callable[..., None]) -> None:
 
 def show_notice(visitor: Visitor, outbox: Outbox) -> None:
     """What is and is not in the table. While something waits to be saved, this looks again by itself."""
-    saved = outbox.wait(visitor.to_follow(), SAVE_WAIT)
+    outbox.wait(visitor.to_follow(), SAVE_WAIT)
     with st.container(key="notice"):
-        if saved and not outbox.problem:
-            notice(visitor, outbox)
-        else:
+        if visitor.waiting() or outbox.away:
             st.fragment(notice, run_every=POLL)(visitor, outbox)
+        else:
+            notice(visitor, outbox)
 
 
 def notice(visitor: Visitor, outbox: Outbox) -> None:

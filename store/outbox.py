@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000  # writes with a size that may wait at once, and as many without one
 MAX_WAITING_BYTES = 200_000_000  # of all that waits together
-MAX_BYTES = 256 * 1024  # of one write
+MAX_BYTES = 768 * 1024  # of one write
 TRY_AGAIN = (DatabaseError, OSError, MemoryError)  # any other error lies in the values themselves, and so does Refused
-LOOK_SECONDS = 60  # between two looks at the size of the table
+FULL_CHECK_SECONDS = 60  # between two looks at the size of the table
 
 AWAY = (
     "The database cannot be reached right now. Drawings are answered as usual; they wait here and are saved when it is "
@@ -80,9 +80,9 @@ class Outbox:
         self._lock = threading.Lock()
         self._to_do = threading.Condition(self._lock)  # for the thread
         self._settled = threading.Condition(self._lock)  # for those who wait for a ticket
-        self._away = False  # the last try failed
+        self.away = False  # whether the last try failed
         self._prepared = self._table_full = False
-        self._looked = float("-inf")  # when the size of the table was looked at
+        self._checked = float("-inf")  # when the size of the table was looked at
         self._closing = self._ended = False
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
         self._thread.start()
@@ -90,7 +90,7 @@ class Outbox:
     @property
     def problem(self) -> str | None:
         """None, or a sentence for visitors on what is and is not kept."""
-        if self._away:
+        if self.away:
             full = self._sized >= MAX_WAITING or self._bytes + MAX_BYTES > MAX_WAITING_BYTES
             return FULL if full else AWAY
         return TABLE_FULL if self._table_full else None
@@ -125,7 +125,7 @@ class Outbox:
         Returns False at once while the database is known to be away, and if one of them is lost.
         """
         with self._lock:
-            self._settled.wait_for(lambda: self._away or _decided(tickets), seconds)
+            self._settled.wait_for(lambda: self.away or _decided(tickets), seconds)
             return all(ticket.state == "saved" for ticket in tickets)
 
     def close(self, seconds: float) -> None:
@@ -181,20 +181,20 @@ class Outbox:
                 self._recover()
 
     def _something_to_do(self) -> bool:
-        return bool(self._waiting) or self._closing or not self._prepared or self._table_full and self._look_is_due()
+        return bool(self._waiting) or self._closing or not self._prepared or self._table_full and self._check_is_due()
 
-    def _look_is_due(self) -> bool:
-        return time.monotonic() - self._looked > LOOK_SECONDS
+    def _check_is_due(self) -> bool:
+        return time.monotonic() - self._checked > FULL_CHECK_SECONDS
 
     def _make_ready(self) -> None:
         if not self._prepared:
             self._prepare()  # at once, not at the first write: so that a missing database is known
             self._prepared = True
-        if self._look_is_due():
+        if self._check_is_due():
             full = self._is_full()
             if full and not self._table_full:
                 log.error("the table has reached MAX_TABLE_GB: no new drawings are kept until it is raised in .env")
-            self._table_full, self._looked = full, time.monotonic()
+            self._table_full, self._checked = full, time.monotonic()
 
     def _do(self, key: str) -> None:
         write = self._waiting[key]
@@ -215,18 +215,18 @@ class Outbox:
 
     def _fail(self, error: Exception) -> None:
         with self._lock:
-            if self._away:
+            if self.away:
                 log.debug("%s", error)
             else:
                 traceback = not isinstance(error, DatabaseError)
                 log.warning("%s; drawings wait and are tried again", error, exc_info=traceback)
-            self._away = True
+            self.away = True
             self._settled.notify_all()
 
     def _recover(self) -> None:
-        if self._away:
+        if self.away:
             log.warning("the database is back; %d writes are being done", len(self._waiting))
-            self._away = False
+            self.away = False
 
 
 def _decided(tickets: Collection[Ticket]) -> bool:

@@ -329,6 +329,7 @@ def test_only_so_many_drawings_may_wait_and_the_rest_are_said_to_be_lost(
 
 def test_what_waits_is_bounded_in_bytes(box, db, prediction, away, monkeypatch, keep):
     monkeypatch.setattr(outbox, "MAX_WAITING_BYTES", 600_000)
+    monkeypatch.setattr(outbox, "MAX_BYTES", db.MAX_DRAWING_BYTES)
     of = lambda size: prediction | {"drawing": prediction["drawing"].ljust(size)}  # noqa: E731
     away(True)
     ids, most = new_ids(6), outbox.MAX_BYTES
@@ -347,7 +348,7 @@ def test_what_waits_is_bounded_in_bytes(box, db, prediction, away, monkeypatch, 
 
 
 def test_a_table_at_its_limit_takes_no_new_drawing_but_finishes_those_it_has(db, prediction, monkeypatch, caplog):
-    monkeypatch.setattr(outbox, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(outbox, "FULL_CHECK_SECONDS", 0)
     full = threading.Event()
     box = Outbox(db.create_table, full.is_set)
     put = lambda i, digit, new: box.put(  # noqa: E731
@@ -358,7 +359,7 @@ def test_a_table_at_its_limit_takes_no_new_drawing_but_finishes_those_it_has(db,
     full.set()
     assert box.wait([put(old, 1, new=False)], 10)
     until(lambda: box.problem == outbox.TABLE_FULL)
-    monkeypatch.setattr(outbox, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(outbox, "FULL_CHECK_SECONDS", 3600)
     assert "MAX_TABLE_GB" in caplog.text
     refused = put(new, 7, new=True)
     tickets = [put(old, 2, new=False), box.put(f"{old} label", partial(db.save_label, old, 1))]
@@ -366,7 +367,7 @@ def test_a_table_at_its_limit_takes_no_new_drawing_but_finishes_those_it_has(db,
     assert box.wait(tickets, 10)
     assert db.fetch_predictions()[["id", "predicted_digit", "true_label"]].values.tolist() == [[old, 2, 1]]
     full.clear()
-    monkeypatch.setattr(outbox, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(outbox, "FULL_CHECK_SECONDS", 0)
     assert put(new, 7, new=True).state == "lost"  # refused still, and the cause of another look
     until(lambda: not box.problem)
     assert box.wait([put(new, 7, new=True)], 10)
