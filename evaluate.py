@@ -29,6 +29,7 @@ from utils import (
     render_strokes,
     side_by_side,
     side_by_side_gray,
+    to_pixels,
     wilson,
 )
 
@@ -296,7 +297,7 @@ def contact_sheet(mistakes: list[Mistake], columns: int = 10, most: int = 60) ->
         left, top = i % columns * width + 4, i // columns * height + 4
         if mistake.canvas is not None:
             sheet.paste(Image.fromarray(mistake.canvas).resize((70, 70), Image.Resampling.BOX), (left, top))
-        seen = Image.fromarray((mistake.picture.numpy() * 255).astype(np.uint8))
+        seen = Image.fromarray(to_pixels(mistake.picture[None, None]))
         sheet.paste(seen.resize((70, 70), Image.Resampling.NEAREST), (left + 72, top))
         said = "turned away" if mistake.turned_away else f"as {mistake.digit}, {100 * mistake.confidence:.0f} %"
         draw.text((left, top + 72), f"{mistake.label} {said}", fill=230)

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from store.snapshot import NO_DIGIT, View
 
-PARTS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
+FILTERS = 8  # filters whose rows are kept for all visitors; each is a copy of the rows that pass
 
 
 def filtered(view: View, verdict: str | None, digit: str | None, pair: tuple[int, int] | None) -> pa.Table:
@@ -16,7 +16,8 @@ def filtered(view: View, verdict: str | None, digit: str | None, pair: tuple[int
     digit: "0" to "9", or NO_DIGIT for all that was turned away. Visitors with the same filter share the rows.
     """
     table, key = view.table, (verdict, digit, pair)
-    if key not in view.parts:
+    rows = view.filtered.get(key)  # which another visitor's thread may clear at any moment
+    if rows is None:
         masks = []
         if verdict:
             masks.append(pc.equal(pc.fill_null(table["verdict"], "none"), verdict))
@@ -27,10 +28,11 @@ def filtered(view: View, verdict: str | None, digit: str | None, pair: tuple[int
         if pair:
             masks += [pc.equal(pc.fill_null(table["label"], -1), pair[0]), pc.equal(table["read"], str(pair[1]))]
         rows = table.filter(functools.reduce(pc.and_, masks)) if masks else table
-        if len(view.parts) >= PARTS:
-            view.parts.clear()
-        view.parts[key] = rows if len(rows) < len(table) else table
-    return view.parts[key]
+        rows = rows if len(rows) < len(table) else table
+        if len(view.filtered) >= FILTERS:
+            view.filtered.clear()
+        view.filtered[key] = rows
+    return rows
 
 
 def search(table: pa.Table, text: str, zone: str) -> pa.Table:

@@ -50,7 +50,7 @@ class View:
 
     table: pa.Table = field(default_factory=SCHEMA.empty_table)
     complete: bool = False  # False while older rows are still being read
-    parts: dict[tuple[object, ...], pa.Table] = field(default_factory=dict)  # filter -> the rows that pass, shared
+    filtered: dict[tuple[object, ...], pa.Table] = field(default_factory=dict)  # filter -> the rows that pass, shared
 
     @functools.cached_property
     def counts(self) -> tuple[int, int, int]:

@@ -332,7 +332,7 @@ def test_visitors_with_the_same_filter_share_its_rows(db, save):
     assert filters.filtered(view, None, None, None) is view.table
     for digit in range(10):
         filters.filtered(view, None, str(digit), None)
-    assert len(view.parts) <= filters.PARTS
+    assert len(view.filtered) <= filters.FILTERS
 
 
 # --- in the browser ----------------------------------------------------------------------------------------------

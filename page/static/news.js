@@ -4,7 +4,7 @@
 // or null while it shows none or not all of it, in which case it is sent again without a question. Sets the trigger "news".
 
 const MILLISECONDS = 1000;
-const SOON = 0.1; // seconds until a section that shows nothing or a part is sent again; each time twice as long
+const SOON = 0.1; // seconds until a section that shows nothing or a part is sent again; each time twice as long, data.seconds at most
 const CANVAS = ".st-key-canvas canvas";
 const OFTEN = 0.1; // seconds between two looks whether it is time, the section on the screen and no pen down
 
@@ -51,10 +51,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     self.next = performance.now() + MILLISECONDS * data.seconds;
     if ((await isNews()) && !signal.aborted) setTriggerValue("news", Date.now());
   };
-  if (data.seen === null) {
-    self.soon = 2 * (self.soon ?? SOON / 2);
-    self.next = performance.now() + MILLISECONDS * self.soon;
-  }
+  self.soon = data.seen === null ? Math.min(2 * (self.soon ?? SOON / 2), data.seconds) : undefined;
+  if (self.soon) self.next = performance.now() + MILLISECONDS * self.soon;
   self.next ??= 0;
   const timer = setInterval(look, MILLISECONDS * OFTEN);
 
