@@ -106,6 +106,11 @@ def test_each_try_halves_the_level():
     assert visitors(*few, tries=3)[2]["level"] == 0.05 / 8
 
 
+def test_after_many_tries_a_challenger_that_is_better_in_all_sessions_still_passes():
+    holds, _, figures = visitors(np.zeros(200, bool), np.ones(200, bool), tries=12)
+    assert holds == [True, True] and figures["p"] < figures["level"] == 0.05 / 2**12
+
+
 def test_fewer_read_right_is_refused_whatever_the_log_loss():
     labels = np.arange(200) % 10
     old = said(True, labels, sure=0.1)  # all right, hardly sure

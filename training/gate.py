@@ -11,7 +11,8 @@ import numpy as np
 # Better for visitors.
 LEVEL = 0.05  # of the permutation test, halved for each try since the last promotion
 KEPT, ADDED = 0.98, 0.002  # the loss is that of KEPT * p + ADDED: one label in fifty may be wrong, and costs 6 at most
-PERMUTATIONS = 20_000
+PERMUTATIONS = 20_000, 10_000_000  # at least, and at most; between, so many that
+AS_HIGH = 20  # of them are as high where p is at the level
 TEMPERATURES = np.geomspace(0.3, 6, 61)
 
 # No worse for all others: on held-out digits, plain and redrawn by pens, and on drawings of none.
@@ -82,9 +83,9 @@ def better_for_visitors(
 ) -> tuple[list[Check], dict[str, Any]]:
     """On drawings of sessions that the challenger was not trained on. sessions: (n,) a number for each session."""
     losses = old.losses(labels), new.losses(labels)
-    chance = permutation_test(losses[0] - losses[1], sessions, rng)
-    right = old.right(labels), new.right(labels)
     level = LEVEL / 2**tries
+    chance = permutation_test(losses[0] - losses[1], sessions, rng, level)
+    right = old.right(labels), new.right(labels)
     gained, lost = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
     figures = {
         "drawings": len(labels),
@@ -171,13 +172,19 @@ def no_worse_for_others(
     ], figures  # fmt: skip
 
 
-def permutation_test(gains: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> float:
-    """One-sided p of the mean of paired gains, where each group's sign is as likely the other one (Fisher, 1935)."""
+def permutation_test(gains: np.ndarray, groups: np.ndarray, rng: np.random.Generator, level: float = LEVEL) -> float:
+    """One-sided p of the mean of paired gains, where each group's sign is as likely the other one (Fisher, 1935).
+
+    level: to which p is compared; the lower, the more permutations it takes.
+    """
     _, group = np.unique(groups, return_inverse=True)
     sums = np.bincount(group, weights=gains)
-    signs = rng.integers(0, 2, size=(PERMUTATIONS, len(sums)), dtype=np.int8) * 2.0 - 1
-    as_high = int((signs @ sums >= sums.sum() - 1e-12).sum())
-    return (1 + as_high) / (1 + PERMUTATIONS)
+    least, most = PERMUTATIONS
+    parts, as_high = math.ceil(min(AS_HIGH / level, most) / least), 0
+    for _ in range(parts):  # a part of them at a time: all at once are gigabytes
+        signs = rng.integers(0, 2, size=(least, len(sums)), dtype=np.int8) * 2.0 - 1
+        as_high += int((signs @ sums >= sums.sum() - 1e-12).sum())
+    return (1 + as_high) / (1 + parts * least)
 
 
 def paired_loss(before: np.ndarray, after: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
