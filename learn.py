@@ -169,6 +169,12 @@ def learn(args: argparse.Namespace) -> None:
     patiently(schema.upgrade)
     trained_on, judged_by = split(patiently(lambda: gather(db.fetch_labelled())))
     served = patiently(network_in_service)
+    least, sessions = gate.least_sessions(served.tries), len(judged_by.sessions.unique())
+    if sessions < least:
+        raise TooFew(
+            f"After {served.tries} refusals since the last promotion it takes at least {least} sessions to judge by, "
+            f"and the newest three tenths of all are {sessions}"
+        )
     try:
         train_images, (images, labels) = training_images(args.data)
     except RuntimeError as error:  # torchvision's, if no mirror answers

@@ -111,6 +111,14 @@ def test_after_many_tries_a_challenger_that_is_better_in_all_sessions_still_pass
     assert holds == [True, True] and figures["p"] < figures["level"] == 0.05 / 2**12
 
 
+@pytest.mark.parametrize("tries", [0, 1, 5, 12])
+def test_the_least_number_of_sessions_is_that_with_which_the_best_challenger_passes(tries):
+    least = gate.least_sessions(tries)
+    for sessions, passes in ((least, True), (least - 1, False)):
+        chance = gate.permutation_test(np.ones(sessions), np.arange(sessions), rng(0), 0.05 / 2**tries)
+        assert (chance <= 0.05 / 2**tries) is passes
+
+
 def test_fewer_read_right_is_refused_whatever_the_log_loss():
     labels = np.arange(200) % 10
     old = said(True, labels, sure=0.1)  # all right, hardly sure

@@ -116,6 +116,18 @@ def test_too_few_labels_are_said_and_change_nothing(run, visitors):
     assert ledger.fetch_models() == []
 
 
+def test_too_few_sessions_to_judge_by_after_refusals_are_said_before_a_training(run, visitors, make_model, monkeypatch):
+    visitors()  # in 24 sessions, of which seven judge
+    for number in range(3):
+        make_model(bytes([number]), refusal="no better")
+    monkeypatch.setattr(learn, "train_on", None)
+    assert run() == (
+        "After 3 refusals since the last promotion it takes at least 8 sessions to judge by, "
+        "and the newest three tenths of all are 7. The network in service stays.\n"
+    )
+    assert ledger.tries() == 3
+
+
 def test_a_challenger_that_is_better_is_put_into_service_and_rolled_back(run, visitors, lenient, tmp_path):
     visitors()
     assert "is put into service" in run()

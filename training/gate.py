@@ -172,6 +172,11 @@ def no_worse_for_others(
     ], figures  # fmt: skip
 
 
+def least_sessions(tries: int) -> int:
+    """To judge by: with fewer, even the p of a challenger that is better in each of them, 2**-n, is above the level."""
+    return math.ceil(tries - math.log2(LEVEL))
+
+
 def permutation_test(gains: np.ndarray, groups: np.ndarray, rng: np.random.Generator, level: float = LEVEL) -> float:
     """One-sided p of the mean of paired gains, where each group's sign is as likely the other one (Fisher, 1935).
 
