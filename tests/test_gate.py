@@ -78,6 +78,14 @@ def test_the_best_temperature_makes_a_modest_network_no_better_than_a_proud_one(
     assert proud.temperature > 2 * modest.temperature
 
 
+def test_where_labels_are_random_no_network_wins_by_being_modest():
+    labels, sessions = rng(0).integers(10, size=2000), np.arange(2000) // 10
+    proud = Said(20 * rng(1).normal(size=(2000, 10)), np.zeros(2000), 1.0)
+    both = [gate.at_its_best(s, labels) for s in (proud, proud._replace(logits=proud.logits / 2))]
+    checks, _ = gate.better_for_visitors(*both, rng(2).integers(10, size=2000), sessions, 0, rng(0))
+    assert not checks[0].holds
+
+
 def visitors(old_right, new_right, tries=0):
     labels = np.arange(200) % 10
     old, new = said(old_right, labels, sure=4.0), said(new_right, labels, sure=4.0)
