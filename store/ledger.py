@@ -71,9 +71,9 @@ class Model(NamedTuple):
 
     def verdict(self, in_service: str | None) -> str:
         """In the words of `learn.py --list`. in_service: the version that is."""
-        if self.refusal:
-            return f"refused: {self.refusal}"
-        return "in service" if self.version == in_service else "promoted, and replaced or rolled back since"
+        if self.version == in_service:
+            return "in service"
+        return f"refused: {self.refusal}" if self.refusal else "promoted, and replaced or rolled back since"
 
 
 def version_of(weights: bytes) -> str:
@@ -160,10 +160,14 @@ def enter(
 
 
 def roll_back(version: str | None) -> None:
-    """Put this version into service, or model.pth (None). Raises DatabaseError."""
+    """Put this version into service, or model.pth (None). Raises DatabaseError, too for one that was refused."""
     with _alone() as run:
-        if version and not run("SELECT FROM models WHERE version = %(version)s", {"version": version}).rowcount:
-            raise DatabaseError(f"the ledger has no model {version}: `python learn.py --list` says which there are")
+        if version:
+            rows = run("SELECT refusal FROM models WHERE version = %(version)s", {"version": version}).rows
+            if not rows:
+                raise DatabaseError(f"the ledger has no model {version}: `python learn.py --list` says which there are")
+            if refusal := rows[0][0]:
+                raise DatabaseError(f"model {version} was refused, and stays out of service: {refusal}")
         run(SERVE, {"version": version, "how": "rolled back"})
 
 

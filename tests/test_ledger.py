@@ -125,6 +125,20 @@ def test_a_rollback_puts_an_earlier_network_into_service_or_model_pth(db):
         ledger.fetch_weights("0123456789ab")
 
 
+def test_no_rollback_puts_a_refused_network_into_service(db):
+    first, refused = enter(b"first"), enter(b"second", refusal="no better")
+    with pytest.raises(db.DatabaseError, match=f"model {refused} was refused, and stays out of service: no better"):
+        ledger.roll_back(refused)
+    assert ledger.in_service() == first
+
+
+def test_of_a_network_in_service_the_list_says_so_first_whatever_its_gate_said(db):
+    """As one that a release before this one let be rolled back to."""
+    version = enter(b"refused", refusal="no better")
+    (model,) = ledger.fetch_models()
+    assert (model.verdict(version), model.verdict(None)) == ("in service", "refused: no better")
+
+
 def test_the_first_to_be_entered_makes_the_ledger_where_there_is_none(db):
     postgres.writes.run("DROP TABLE predictions, predictions_schema, models, models_in_service")
     with pytest.raises(postgres.TableMissing):
