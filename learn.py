@@ -69,15 +69,16 @@ T = TypeVar("T")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="what the ledger holds, the newest first")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="what the ledger holds, the newest first")
+    instead.add_argument(
         "--rollback",
         nargs="?",
         const="before",
         metavar="VERSION",
         help="put a version of the ledger into service, or model.pth; without one, that before the one in service",
     )
-    parser.add_argument("--dry-run", action="store_true", help="train, judge and report, and enter nothing")
+    instead.add_argument("--dry-run", action="store_true", help="train, judge and report, and enter nothing")
     parser.add_argument(
         "--report", type=Path, default=Path("learnt.md"), help="Markdown; a picture is written beside it"
     )
@@ -94,7 +95,7 @@ def main() -> None:
     try:
         if args.list:
             show_ledger()
-        elif args.rollback:
+        elif args.rollback is not None:  # "": an unset variable of a shell, say
             roll_back(args.rollback)
         else:
             learn(args)

@@ -50,6 +50,7 @@ MODELS = """
     FROM models ORDER BY made_at DESC, version
 """
 NEWS = "SELECT concat_ws(' ', (SELECT count(*) FROM models), (SELECT count(*) FROM models_in_service))"
+NO_MODEL = "the ledger has no model '{}': `python learn.py --list` says which there are"
 
 
 class Overtaken(RuntimeError):
@@ -90,7 +91,7 @@ def fetch_weights(version: str) -> tuple[str, bytes]:
     """The SHA-256 that the weights of this version must have, and the weights. Raises DatabaseError."""
     rows = postgres.ledger.run(WEIGHTS, {"version": version}).rows
     if not rows:
-        raise DatabaseError(f"the ledger has no model {version}: `python learn.py --list` says which there are")
+        raise DatabaseError(NO_MODEL.format(version))
     return rows[0][0], bytes(rows[0][1])
 
 
@@ -162,10 +163,10 @@ def enter(
 def roll_back(version: str | None) -> None:
     """Put this version into service, or model.pth (None). Raises DatabaseError, too for one that was refused."""
     with _alone() as run:
-        if version:
+        if version is not None:
             rows = run("SELECT refusal FROM models WHERE version = %(version)s", {"version": version}).rows
             if not rows:
-                raise DatabaseError(f"the ledger has no model {version}: `python learn.py --list` says which there are")
+                raise DatabaseError(NO_MODEL.format(version))
             if refusal := rows[0][0]:
                 raise DatabaseError(f"model {version} was refused, and stays out of service: {refusal}")
         run(SERVE, {"version": version, "how": "rolled back"})

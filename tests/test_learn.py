@@ -221,8 +221,19 @@ def test_a_network_in_service_that_this_release_cannot_read_is_not_learnt_from(r
 def test_rolling_back_names_what_is_wrong(run):
     with pytest.raises(SystemExit, match="model.pth is in service, and there is none before it"):
         run("--rollback")
-    with pytest.raises(SystemExit, match="the ledger has no model 0123456789ab"):
+    with pytest.raises(SystemExit, match="the ledger has no model '0123456789ab'"):
         run("--rollback", "0123456789ab")
+    with pytest.raises(SystemExit, match="the ledger has no model ''"):  # "$VERSION", which is not set
+        run("--rollback", "")
+
+
+@pytest.mark.parametrize("other", ["--dry-run", "--list"])
+def test_a_rollback_is_nothing_else_beside(run, make_model, capsys, other):
+    version = make_model(b"ours")
+    with pytest.raises(SystemExit, match="^2$"):
+        run("--rollback", other)
+    assert f"{other}: not allowed with argument --rollback" in capsys.readouterr().err
+    assert ledger.in_service() == version
 
 
 def test_the_ledger_is_made_where_a_release_before_had_none(run, db):

@@ -119,9 +119,9 @@ def test_a_rollback_puts_an_earlier_network_into_service_or_model_pth(db):
     }
     ledger.roll_back(None)
     assert ledger.in_service() is None
-    with pytest.raises(db.DatabaseError, match=r"no model 0123456789ab.*learn\.py --list"):
+    with pytest.raises(db.DatabaseError, match=r"no model '0123456789ab'.*learn\.py --list"):
         ledger.roll_back("0123456789ab")
-    with pytest.raises(db.DatabaseError, match=r"no model 0123456789ab.*learn\.py --list"):
+    with pytest.raises(db.DatabaseError, match=r"no model '0123456789ab'.*learn\.py --list"):
         ledger.fetch_weights("0123456789ab")
 
 
