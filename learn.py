@@ -297,28 +297,31 @@ def judge(
     checks, visitors = gate.better_for_visitors(
         old, new, judged_by.labels.numpy(), judged_by.sessions.numpy(), tries, rng
     )
-    digits, digit_labels = plain_and_redrawn(images, labels)
+    digits, digit_labels, numbers = plain_and_redrawn(images, labels)
     others = augment.fields(nothing.non_digits(OTHERS, rng)).float() / 32
     others = augment.draw(others, random_pen(OTHERS, THIN_PEN))[:, None]
     old, new = (said_of(m, digits) for m in both)
     areas = [area_under_roc(said_of(m, others).none, said.none) for m, said in zip(both, (old, new), strict=True)]
-    clusters = np.tile(np.arange(len(images)), 1 + REDRAWN)
-    more, of_others = gate.no_worse_for_others(old, new, digit_labels.numpy(), clusters, (areas[0], areas[1]))
+    more, of_others = gate.no_worse_for_others(old, new, digit_labels.numpy(), numbers.numpy(), (areas[0], areas[1]))
     return checks + more, {"visitors": visitors, "others": of_others}
 
 
 def fit_scales(model: DigitNet, images: torch.Tensor, labels: torch.Tensor) -> None:
     """Temperature and point, on held-out images, plain and redrawn."""
-    pictures, all_labels = plain_and_redrawn(images, labels)
+    pictures, all_labels, _ = plain_and_redrawn(images, labels)
     model.temperature.fill_(fit_temperature(model, pictures[:, 0], all_labels))
     fit_point(model, images, np.random.default_rng(0))
 
 
-def plain_and_redrawn(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 28, 28) uint8 → (m, 1, 28, 28) float32: as they are, and then REDRAWN times by pens of all widths; labels."""
-    lines = augment.fields(augment.thin(images)).float() / 32
-    redrawn = [augment.draw(lines, random_pen(len(images), PEN)) for _ in range(REDRAWN)]
-    return torch.cat([images.float() / 255, *redrawn])[:, None], labels.repeat(1 + REDRAWN)
+def plain_and_redrawn(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(n, 28, 28) uint8 → (m, 1, 28, 28) float32: as they are, and then, but for those whose loops may be clogged with
+    ink, REDRAWN times by pens of all widths; (m,) labels; (m,) the number of each one's image."""
+    lines, numbers = augment.thin(images), torch.arange(len(images))
+    clear = ~augment.clogged(images, lines)
+    fields = augment.fields(lines[clear]).float() / 32
+    redrawn = [augment.draw(fields, random_pen(len(fields), PEN)) for _ in range(REDRAWN)]
+    numbers = torch.cat([numbers, numbers[clear].repeat(REDRAWN)])
+    return torch.cat([images.float() / 255, *redrawn])[:, None], labels[numbers], numbers
 
 
 def said_of(model: DigitNet, pictures: torch.Tensor) -> gate.Said:

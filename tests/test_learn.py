@@ -107,6 +107,18 @@ def visitors(db):
     return draw
 
 
+def test_held_out_images_are_redrawn_but_for_those_whose_loops_are_clogged():
+    ring, full = np.zeros((2, 28, 28), np.uint8)
+    y, x = np.mgrid[:28, :28]
+    away = np.hypot(y - 10, x - 13.5)
+    for image in (ring, full):
+        image[(away > 3.5) & (away < 6) | (abs(x - 19) < 1.2) & (y >= 10) & (y < 24)] = 255  # a nine
+    full[away < 6] = 255
+    pictures, labels, numbers = learn.plain_and_redrawn(torch.tensor(np.stack([full, ring])), torch.tensor([4, 9]))
+    assert numbers.tolist() == [0, 1, *[1] * learn.REDRAWN] and labels.tolist() == [4, *[9] * (1 + learn.REDRAWN)]
+    assert pictures.shape == (2 + learn.REDRAWN, 1, 28, 28)
+
+
 def test_too_few_labels_are_said_and_change_nothing(run, visitors):
     visitors(sessions=19)
     assert run() == (
