@@ -235,11 +235,15 @@ def learn(args: argparse.Namespace) -> None:
 
 def doubtful_labels(served: DigitNet, pools: Pools, drawings: Labelled) -> tuple[torch.Tensor, torch.Tensor]:
     """(n,) bool: labels that neither the network in service believes, nor one that did not see their session; and of
-    these, those to set aside."""
-    out_of_fold, fold = np.zeros(len(drawings.ids)), folds(drawings)
+    these, those to set aside.
+
+    The latter goes on from model.pth: what is in service may have been trained on these very sessions.
+    """
+    start, of_fold = load_model(SERVED), folds(drawings)
+    out_of_fold = np.zeros(len(drawings.ids))
     for number in range(FOLDS):
-        out = fold == number
-        other = train_on(served, pools, drawings.of(~out), FOLD_STEPS, f"doubts {number + 1}/{FOLDS}")
+        out = of_fold == number
+        other = train_on(start, pools, drawings.of(~out), FOLD_STEPS, f"doubts {number + 1}/{FOLDS}")
         left = drawings.of(out)
         out_of_fold[out.numpy()] = said_of(other, left.pictures).of_label(left.labels.numpy())
     of_label = said_of(served, drawings.pictures).of_label(drawings.labels.numpy())

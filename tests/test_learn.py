@@ -6,6 +6,7 @@ import sys
 import uuid
 from datetime import timedelta
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -14,9 +15,10 @@ from test_train import make_small_pools, write_mnist
 
 import learn
 import train
-from model import SERVED, load_model
+from model import SERVED, load_model, read_model
 from store import ledger, schema
 from training import gate
+from training.labels import Labelled
 
 OURS = load_model(SERVED).version
 
@@ -117,6 +119,20 @@ def test_held_out_images_are_redrawn_but_for_those_whose_loops_are_clogged():
     pictures, labels, numbers = learn.plain_and_redrawn(torch.tensor(np.stack([full, ring])), torch.tensor([4, 9]))
     assert numbers.tolist() == [0, 1, *[1] * learn.REDRAWN] and labels.tolist() == [4, *[9] * (1 + learn.REDRAWN)]
     assert pictures.shape == (2 + learn.REDRAWN, 1, 28, 28)
+
+
+def test_whose_word_on_a_label_is_out_of_fold_has_never_been_trained_on_its_session(monkeypatch):
+    asked, labels, sessions = [], torch.tensor([7, 1, 7, 1]), torch.arange(4)
+    drawings = Labelled(list("abcd"), torch.rand(4, 1, 28, 28), labels, sessions)
+    promoted = read_model(networks.weights(1), networks.sha256(networks.weights(1)), "promoted since")
+
+    def train_on(start, pools, drawings, steps, name):
+        asked.append((start.version, drawings.ids))
+        return start
+
+    monkeypatch.setattr(learn, "train_on", train_on)
+    learn.doubtful_labels(promoted, {}, drawings)
+    assert asked == [(OURS, ["b", "d"]), (OURS, ["a", "c"])]
 
 
 def test_too_few_labels_are_said_and_change_nothing(run, visitors):
