@@ -110,20 +110,21 @@ def main() -> None:
 
 def show_ledger() -> None:
     schema.upgrade()
-    served, models = ledger.in_service(), ledger.fetch_models()
+    in_service, models = ledger.in_service(), ledger.fetch_models()
     for model in models:
-        print(f"{model.version}  made {model.made_at:%Y-%m-%d %H:%M} UTC from {model.parent}: {model.verdict(served)}")
-    if served is None:
+        made = f"{model.version}  made {model.made_at:%Y-%m-%d %H:%M} UTC from {model.parent}"
+        print(f"{made}: {model.verdict(in_service)}")
+    if in_service is None:
         print(f"{load_model(SERVED).version}  model.pth: in service")
 
 
 def roll_back(to: str) -> None:
     schema.upgrade()
-    served, models = ledger.in_service(), {model.version: model for model in ledger.fetch_models()}
+    in_service, models = ledger.in_service(), {model.version: model for model in ledger.fetch_models()}
     if to == "before":
-        if served is None:
+        if in_service is None:
             raise DatabaseError("model.pth is in service, and there is none before it")
-        to = models[served].parent
+        to = models[in_service].parent
         to = to if to in models else SERVED.name
     ledger.roll_back(None if to == SERVED.name else to)
     print(f"{to} is in service, and is taken up within seconds.")
@@ -169,11 +170,11 @@ def learn(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     patiently(schema.upgrade)
     trained_on, judged_by = split(patiently(lambda: gather(db.fetch_labelled())))
-    served = patiently(network_in_service)
-    least, sessions = gate.least_sessions(served.tries), len(judged_by.sessions.unique())
+    in_service, tries, network = patiently(network_in_service)
+    least, sessions = gate.least_sessions(tries), len(judged_by.sessions.unique())
     if sessions < least:
         raise TooFew(
-            f"After {served.tries} refusals since the last promotion it takes at least {least} sessions to judge by, "
+            f"After {tries} refusals since the last promotion it takes at least {least} sessions to judge by, "
             f"and the newest three tenths of all are {sessions}"
         )
     try:
@@ -182,9 +183,9 @@ def learn(args: argparse.Namespace) -> None:
         raise OSError(f"MNIST is not in {args.data}, and cannot be downloaded to it: {error}") from error
     pools = make_pools(*train_images, np.random.default_rng(args.seed), POOLS)
 
-    denied, aside = doubtful_labels(served.model, pools, trained_on)
+    denied, aside = doubtful_labels(network, pools, trained_on)
     learnt = trained_on.of(~aside)
-    challenger = train_on(served.model, pools, learnt, STEPS, "challenger")
+    challenger = train_on(network, pools, learnt, STEPS, "challenger")
     half = len(images) // 2
     fit_on, judge_on = ((images[part], labels[part]) for part in (slice(half), slice(half, None)))
     fit_scales(challenger, *fit_on)
@@ -193,9 +194,9 @@ def learn(args: argparse.Namespace) -> None:
     if any(model.version == version for model in patiently(ledger.fetch_models)):
         return print(f"{version}, of the same labels and seed, had been made before: `python learn.py --list`.")
 
-    both = served.model, challenger
+    both = network, challenger
     said = [said_of(m, judged_by.pictures) for m in both]
-    checks, figures = judge(both, said, served.tries, learnt, judged_by, *judge_on)
+    checks, figures = judge(both, said, tries, learnt, judged_by, *judge_on)
     test = MNIST(str(args.data), train=False, download=True)
     figures["MNIST test"] = [
         100 * float((said_of(m, test.data[:, None].float() / 255).read() == test.targets.numpy()).mean()) for m in both
@@ -214,7 +215,7 @@ def learn(args: argparse.Namespace) -> None:
     doubted = trained_on.of(denied)
     write_report(
         args.report,
-        f"{datetime.now(UTC):%d %B %Y, %H:%M UTC}: challenger {version} of {served.model.version}, `{command}`",
+        f"{datetime.now(UTC):%d %B %Y, %H:%M UTC}: challenger {version} of {network.version}, `{command}`",
         verdict,
         checks,
         figures,
@@ -222,18 +223,18 @@ def learn(args: argparse.Namespace) -> None:
         judged_by,
         said,
         doubted,
-        said_of(served.model, doubted.pictures),
+        said_of(network, doubted.pictures),
     )
     print(verdict)
     if args.dry_run:
         return print(f"A dry run: nothing was entered. {args.report} says more.")
-    entry: dict[str, Any] = {"parent": served.model.version, "command": command, "learnt_from": learnt_from}
-    entry |= {"figures": figures, "refusal": refusal, "expected": (served.version, served.tries)}
+    entry: dict[str, Any] = {"parent": network.version, "command": command, "learnt_from": learnt_from}
+    entry |= {"figures": figures, "refusal": refusal, "expected": (in_service, tries)}
     patiently(lambda: ledger.enter(weights, **entry))
     print(f"{version} {'stays out of' if refusal else 'is put into'} service. {args.report} says more.")
 
 
-def doubtful_labels(served: DigitNet, pools: Pools, drawings: Labelled) -> tuple[torch.Tensor, torch.Tensor]:
+def doubtful_labels(network: DigitNet, pools: Pools, drawings: Labelled) -> tuple[torch.Tensor, torch.Tensor]:
     """(n,) bool: labels that neither the network in service believes, nor one that did not see their session; and of
     these, those to set aside.
 
@@ -246,7 +247,7 @@ def doubtful_labels(served: DigitNet, pools: Pools, drawings: Labelled) -> tuple
         other = train_on(start, pools, drawings.of(~out), FOLD_STEPS, f"doubts {number + 1}/{FOLDS}")
         left = drawings.of(out)
         out_of_fold[out.numpy()] = said_of(other, left.pictures).of_label(left.labels.numpy())
-    of_label = said_of(served, drawings.pictures).of_label(drawings.labels.numpy())
+    of_label = said_of(network, drawings.pictures).of_label(drawings.labels.numpy())
     return doubtful(of_label, out_of_fold)
 
 
