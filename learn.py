@@ -37,6 +37,7 @@ from train import (
     THIN_PEN,
     Pools,
     batch,
+    commit,
     cross_entropy,
     fit_point,
     fit_temperature,
@@ -92,6 +93,7 @@ def main() -> None:
         parser.error(f"there is no folder {args.report.parent} to write {args.report.name} to")
     if args.threads:
         torch.set_num_threads(args.threads)
+    args.threads = torch.get_num_threads()
     try:
         if args.list:
             show_ledger()
@@ -209,8 +211,8 @@ def learn(args: argparse.Namespace) -> None:
         "set aside": [name for name, out in zip(trained_on.ids, aside.tolist(), strict=True) if out],
         "judged by": len(judged_by.ids),
     }
-    figures["minutes"] = round((time.monotonic() - began) / 60, 1)
-    command = f"python learn.py --seed {args.seed}" + (" --dry-run" if args.dry_run else "")
+    figures |= {"minutes": round((time.monotonic() - began) / 60, 1), "commit": commit(), "torch": torch.__version__}
+    command = f"python learn.py --seed {args.seed} --threads {args.threads}" + (" --dry-run" if args.dry_run else "")
     verdict = f"Refused: {refusal}." if refusal else "Better for visitors, and no worse for all others."
     doubted = trained_on.of(denied)
     write_report(

@@ -161,7 +161,8 @@ def test_a_challenger_that_is_better_is_put_into_service_and_rolled_back(run, vi
     assert "is put into service" in run()
     [model] = ledger.fetch_models()
     assert ledger.in_service() == model.version and model.parent == OURS and model.refusal is None
-    assert model.command == "python learn.py --seed 0"
+    assert model.command == "python learn.py --seed 0 --threads 1"
+    assert (model.figures["commit"], model.figures["torch"]) == (train.commit(), torch.__version__)
     assert model.learnt_from == {"drawings": 85, "sessions": 17, "denied": 0, "set aside": [], "judged by": 35}
     of_visitors = model.figures["visitors"]
     assert of_visitors["right"][0] == 14 < of_visitors["right"][1] and of_visitors["p"] < 0.05  # the sevens alone
