@@ -210,6 +210,7 @@ def learn(args: argparse.Namespace) -> None:
         "denied": int(denied.sum()),
         "set aside": [name for name, out in zip(trained_on.ids, aside.tolist(), strict=True) if out],
         "judged by": len(judged_by.ids),
+        "sha256": [learnt.sha256(), judged_by.sha256()],
     }
     figures |= {"minutes": round((time.monotonic() - began) / 60, 1), "commit": commit(), "torch": torch.__version__}
     command = f"python learn.py --seed {args.seed} --threads {args.threads}" + (" --dry-run" if args.dry_run else "")

@@ -1,5 +1,6 @@
 """What is learnt from, and what is not: sessions, who judges, and labels that nobody believes."""
 
+import hashlib
 import uuid
 from typing import NamedTuple
 
@@ -37,6 +38,13 @@ def test_a_picture_is_what_preprocess_makes_of_the_stored_drawing(few):
     one = gather(rows("a"))
     assert one.pictures.shape == (1, 1, 28, 28) and one.labels.tolist() == [7]
     assert 0.5 < float(one.pictures.max()) <= 1
+
+
+def test_which_drawings_and_labels_they_are_can_be_checked_whatever_their_order(few):
+    given = [Row("b", "s", 7), Row("a", "s", 1)]
+    expected = hashlib.sha256(b"a 1\nb 7\n").hexdigest()
+    assert gather(given).sha256() == gather(given[::-1]).sha256() == expected
+    assert gather([given[0], Row("a", "s", 2)]).sha256() != expected
 
 
 def test_of_one_session_the_first_fifty_are_learnt_from(few):

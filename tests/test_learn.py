@@ -18,7 +18,7 @@ import train
 from model import SERVED, load_model, read_model
 from store import ledger, schema
 from training import gate
-from training.labels import Labelled
+from training.labels import Labelled, gather, split
 
 OURS = load_model(SERVED).version
 
@@ -156,14 +156,17 @@ def test_too_few_sessions_to_judge_by_after_refusals_are_said_before_a_training(
     assert ledger.tries() == 3
 
 
-def test_a_challenger_that_is_better_is_put_into_service_and_rolled_back(run, visitors, lenient, tmp_path):
+def test_a_challenger_that_is_better_is_put_into_service_and_rolled_back(run, db, visitors, lenient, tmp_path):
     visitors()
     assert "is put into service" in run()
     [model] = ledger.fetch_models()
     assert ledger.in_service() == model.version and model.parent == OURS and model.refusal is None
     assert model.command == "python learn.py --seed 0 --threads 1"
     assert (model.figures["commit"], model.figures["torch"]) == (train.commit(), torch.__version__)
-    assert model.learnt_from == {"drawings": 85, "sessions": 17, "denied": 0, "set aside": [], "judged by": 35}
+    trained_on, judged_by = split(gather(db.fetch_labelled()))
+    rows = [trained_on.sha256(), judged_by.sha256()]
+    counts = {"drawings": 85, "sessions": 17, "denied": 0, "set aside": [], "judged by": 35}
+    assert model.learnt_from == counts | {"sha256": rows}
     of_visitors = model.figures["visitors"]
     assert of_visitors["right"][0] == 14 < of_visitors["right"][1] and of_visitors["p"] < 0.05  # the sevens alone
     report = (tmp_path / "learnt.md").read_text()

@@ -1,5 +1,6 @@
 """The labelled drawings, as learn.py learns from them: kept together by session, the newest sessions apart to judge."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
@@ -47,6 +48,11 @@ class Labelled(NamedTuple):
         """Those drawings alone. chosen: (n,) bool."""
         ids = [name for name, keep in zip(self.ids, chosen.tolist(), strict=True) if keep]
         return Labelled(ids, self.pictures[chosen], self.labels[chosen], self.sessions[chosen])
+
+    def sha256(self) -> str:
+        """Of the lines "id label" in the order of their ids: which drawings these are, and what they were called."""
+        lines = sorted(f"{name} {label}\n" for name, label in zip(self.ids, self.labels.tolist(), strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def gather(rows: Iterable[Row]) -> Labelled:
