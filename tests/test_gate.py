@@ -98,6 +98,7 @@ def test_a_challenger_that_reads_more_is_better_for_visitors():
     holds, _, figures = visitors(number % 10 > 1, number % 10 > 0)
     assert holds == [True, True]
     assert (figures["gained"], figures["lost"], figures["sessions"], figures["level"]) == (20, 0, 20, 0.05)
+    assert figures["of each digit"] == [[20] * 10, [0, 0, *[20] * 8], [0, *[20] * 9]]  # drawings, right before, after
 
 
 def test_one_better_session_is_chance_however_many_drawings_it_has():

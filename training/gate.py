@@ -95,6 +95,7 @@ def better_for_visitors(
         "level": level,
         "tries before": tries,
         "right": [int(r.sum()) for r in right],
+        "of each digit": [np.bincount(labels[which], minlength=10).tolist() for which in (labels >= 0, *right)],
         "gained": gained,
         "lost": lost,
         "mcnemar p": mcnemar(gained, lost),

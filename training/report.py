@@ -66,9 +66,8 @@ def write_report(
         "| true label | drawings | in service, right | challenger, right |",
         "|---|--:|--:|--:|",
     ]
-    for digit in range(10):
-        of = labels == digit
-        lines.append(f"| {digit} | {of.sum()} | {right[0][of].sum()} | {right[1][of].sum()} |")
+    for digit, counts in enumerate(zip(*visitors["of each digit"], strict=True)):
+        lines.append(f"| {digit} | {' | '.join(map(str, counts))} |")
     lines += ["", "## Drawings", "", f"![the drawings]({picture.name})", ""]
     for name, items in sections:
         lines += [f"- {name}"]
