@@ -188,6 +188,10 @@ def learn(args: argparse.Namespace) -> None:
     denied, aside = doubtful_labels(network, pools, trained_on)
     learnt = trained_on.of(~aside)
     challenger = train_on(network, pools, learnt, STEPS, "challenger")
+    if not all(bool(value.isfinite().all()) for value in challenger.state_dict().values()):
+        raise ModelError(
+            f"the training with seed {args.seed} diverged to weights that are not finite: take another --seed"
+        )
     half = len(images) // 2
     fit_on, judge_on = ((images[part], labels[part]) for part in (slice(half), slice(half, None)))
     fit_scales(challenger, *fit_on)

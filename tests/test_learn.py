@@ -200,6 +200,21 @@ def test_a_dry_run_trains_and_reports_and_enters_nothing(run, visitors, lenient,
     assert report.count(": 0 as ") == 2  # listed, with what was read
 
 
+def test_a_challenger_that_diverged_is_not_entered(run, visitors, monkeypatch, tmp_path):
+    visitors()
+    train_on = learn.train_on
+
+    def diverge(*given):
+        network = train_on(*given)
+        network.layers[0].weight[0] = torch.nan
+        return network
+
+    monkeypatch.setattr(learn, "train_on", diverge)
+    with pytest.raises(SystemExit, match="(?s)the training with seed 0 diverged.*Nothing was changed"):
+        run()
+    assert ledger.fetch_models() == [] and not (tmp_path / "learnt.md").exists()
+
+
 def test_who_is_overtaken_changes_nothing(run, visitors, lenient, monkeypatch):
     visitors()
     judge = learn.judge
