@@ -17,7 +17,7 @@ import learn
 import train
 from model import SERVED, load_model, read_model
 from store import ledger, schema
-from training import gate
+from training import gate, report
 from training.labels import Labelled, gather, split
 
 OURS = load_model(SERVED).version
@@ -191,13 +191,16 @@ def test_at_its_margins_the_gate_refuses_what_is_worse_for_others_and_says_why(r
     assert ledger.tries() == 2 and ledger.fetch_models()[0].figures["visitors"]["level"] == 0.025
 
 
-def test_a_dry_run_trains_and_reports_and_enters_nothing(run, visitors, lenient, tmp_path):
+def test_a_dry_run_trains_and_reports_and_enters_nothing(run, visitors, lenient, tmp_path, monkeypatch):
     visitors(wrong=2)
+    monkeypatch.setattr(report, "MOST", 5)
     assert "A dry run: nothing was entered." in run("--dry-run")
     assert ledger.fetch_models() == [] and ledger.in_service() is None
-    report = (tmp_path / "learnt.md").read_text()
-    assert "2 labels were denied by both networks with 99 %, and 2 set aside" in report
-    assert report.count(": 0 as ") == 2  # listed, with what was read
+    text = (tmp_path / "learnt.md").read_text()
+    assert "2 labels were denied by both networks with 99 %, and 2 set aside" in text
+    assert text.count(": 0 as ") == 2  # listed, with what was read
+    assert "challenger alone: 21, of which the first 5 are shown" in text and text.count(": 4 as ") == 5
+    assert "set aside: 2\n" in text
 
 
 def test_a_challenger_that_diverged_is_not_entered(run, visitors, monkeypatch, tmp_path):

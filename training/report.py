@@ -12,6 +12,8 @@ from training.labels import Labelled
 
 SIDE, COLUMNS, MOST = 84, 12, 36  # pixels of a picture; in a row of the picture; of each kind
 
+Section = tuple[str, list[tuple[str, torch.Tensor, str]]]  # its title; id, (28, 28) picture and caption of each drawing
+
 
 def write_report(
     path: Path,
@@ -28,19 +30,14 @@ def write_report(
     """said: of the drawings that it was judged by, by the network in service and by the challenger. Raises OSError."""
     labels = judged_by.labels.numpy()
     right = [network.right(labels) for network in said]
-    kinds = {
-        "Read right by the challenger alone": (right[1] & ~right[0], said[0]),
-        "Read right by the network in service alone": (right[0] & ~right[1], said[1]),
-    }
     picture = path.with_suffix(".png")
-    sections = [
-        (f"{name}: {int(which.sum())}", captioned(judged_by, which, wrong)) for name, (which, wrong) in kinds.items()
-    ]
     aside = "set aside" if learnt_from["set aside"] else "kept, since they are many"
     every = np.ones(len(denied.ids), bool)
-    sections.append(
-        (f"Labels that both networks deny, {aside}: {len(denied.ids)}", captioned(denied, every, said_of_denied))
-    )
+    sections = [
+        section("Read right by the challenger alone", judged_by, right[1] & ~right[0], said[0]),
+        section("Read right by the network in service alone", judged_by, right[0] & ~right[1], said[1]),
+        section(f"Labels that both networks deny, {aside}", denied, every, said_of_denied),
+    ]
     lines = [f"# {verdict}", "", title, "", "## What went in", ""]
     lines += [
         f"{learnt_from['drawings']:,} labelled drawings of {learnt_from['sessions']:,} sessions were trained on; it "
@@ -76,10 +73,11 @@ def write_report(
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def captioned(drawings: Labelled, which: np.ndarray, said: Said) -> list[tuple[str, torch.Tensor, str]]:
-    """Up to MOST of the chosen drawings: id, (28, 28) picture, and label and what is said of it."""
-    read, away = said.read(), said.turned_away()
-    return [
+def section(title: str, drawings: Labelled, which: np.ndarray, said: Said) -> Section:
+    """The title with the number of the chosen drawings, and the first of them with their labels and what is said."""
+    read, away, number = said.read(), said.turned_away(), int(which.sum())
+    shown = f", of which the first {MOST} are shown" if number > MOST else ""
+    return f"{title}: {number}{shown}", [
         (
             drawings.ids[i],
             drawings.pictures[i, 0],
@@ -89,7 +87,7 @@ def captioned(drawings: Labelled, which: np.ndarray, said: Said) -> list[tuple[s
     ]
 
 
-def sheet(sections: list[tuple[str, list[tuple[str, torch.Tensor, str]]]]) -> Image.Image:
+def sheet(sections: list[Section]) -> Image.Image:
     """Each section's title, and its pictures below it, large, with their captions."""
     height = sum(24 + -(-len(items) // COLUMNS) * (SIDE + 18) for _, items in sections)
     image = Image.new("L", (COLUMNS * (SIDE + 6), height), 24)
