@@ -171,6 +171,7 @@ def test_a_challenger_that_is_better_is_put_into_service_and_rolled_back(run, db
     assert of_visitors["right"][0] == 14 < of_visitors["right"][1] and of_visitors["p"] < 0.05  # the sevens alone
     report = (tmp_path / "learnt.md").read_text()
     assert report.startswith("# Better for visitors, and no worse for all others.") and model.version in report
+    assert "both networks deny, set aside: 0\n" in report
     assert "| 4 | 21 | 0 | 21 |" in report and (tmp_path / "learnt.png").exists()
     assert f"{model.version}  made " in (listed := run("--list")) and listed.rstrip().endswith("in service")
     assert "model.pth is in service" in run("--rollback") and ledger.in_service() is None

@@ -31,7 +31,7 @@ def write_report(
     labels = judged_by.labels.numpy()
     right = [network.right(labels) for network in said]
     picture = path.with_suffix(".png")
-    aside = "set aside" if learnt_from["set aside"] else "kept, since they are many"
+    aside = "kept, since they are many" if denied.ids and not learnt_from["set aside"] else "set aside"
     every = np.ones(len(denied.ids), bool)
     sections = [
         section("Read right by the challenger alone", judged_by, right[1] & ~right[0], said[0]),
