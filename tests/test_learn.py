@@ -21,6 +21,7 @@ from training import gate, report
 from training.labels import Labelled, gather, split
 
 OURS = load_model(SERVED).version
+UNCACHED = {"make_pools": learn.make_pools, "train_on": learn.train_on}
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,16 @@ def test_at_its_margins_the_gate_refuses_what_is_worse_for_others_and_says_why(r
     assert "had been made before" in run()  # the same labels and the same seed
     run("--seed", "1")
     assert ledger.tries() == 2 and ledger.fetch_models()[0].figures["visitors"]["level"] == 0.025
+
+
+def test_the_same_labels_and_seed_make_the_same_network_and_another_seed_another(run, visitors, monkeypatch):
+    visitors()
+    for name, value in (UNCACHED | {"STEPS": 3, "FOLD_STEPS": 2}).items():
+        monkeypatch.setattr(learn, name, value)
+    run()
+    assert "had been made before" in run()
+    run("--seed", "1")
+    assert len(ledger.fetch_models()) == 2
 
 
 def test_a_dry_run_trains_and_reports_and_enters_nothing(run, visitors, lenient, tmp_path, monkeypatch):
