@@ -159,6 +159,7 @@ def test_the_same_network_is_no_worse():
         ("accuracy %", {"new_wrong": 12}, {"new_wrong": 16}),  # 0.12 and 0.16 points, and 1.645 standard errors
         ("log-loss", {"new_wrong": 8}, {"new_wrong": 14}),  # nine nats each
         ("confidence %", {"sure": 8.5}, {"sure": 7.5}),  # 99.8 and 99.5 %, of 99.9 right
+        ("confidence %", {"sure": 14, "new_wrong": 9}, {"sure": 14, "new_wrong": 11}),  # of 99.81 and 99.79 right
         ("digits turned away %", {"away": 10}, {"away": 11}),
         ("area of what is none", {"areas": (0.99, 0.9851)}, {"areas": (0.99, 0.9849)}),
     ],
