@@ -7,7 +7,7 @@ made, promoted or refused, is measured on people who gave no label. Scenarios:
 
     script   digits of another script (DIR/kannada), which people there label as what they mean
     same     the same people as ever (DIR/drawings_dev.jsonl)
-    wrong    as "script", one label in twenty at random
+    wrong    as "script", one label in twenty a wrong one
     random   as "same", every label at random
     joker    as "same", and one session in which 500 threes are called eights
 
@@ -125,10 +125,8 @@ def spoil(sessions, scenario, rng):
     if scenario == "random":
         return [[Drawing(gray, int(rng.integers(10))) for gray, _ in drawings] for drawings in sessions]
     if scenario == "wrong":
-        return [
-            [Drawing(gray, int(rng.integers(10)) if rng.random() < 0.05 else label) for gray, label in drawings]
-            for drawings in sessions
-        ]
+        off = lambda: int(rng.integers(1, 10)) if rng.random() < 0.05 else 0  # noqa: E731
+        return [[Drawing(gray, (label + off()) % 10) for gray, label in drawings] for drawings in sessions]
     if scenario == "joker":
         threes = [drawing.gray for drawings in sessions for drawing in drawings if drawing.label == 3]
         joke = [Drawing(np.roll(threes[i % len(threes)], i // len(threes), 1), 8) for i in range(500)]
