@@ -11,6 +11,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
+import networks
 import psutil
 import psycopg2
 import pytest
@@ -22,7 +23,7 @@ from playwright.sync_api import expect
 from visitor import Visitor
 
 import db
-from store import embedded, postgres
+from store import embedded, ledger, postgres
 from store.outbox import Outbox
 
 PLANTED = "planted-Pa55word"
@@ -140,8 +141,9 @@ def test_a_read_only_server_is_waited_out(box, own_server, prediction, caplog):
     until(lambda: ticket.state == "saved")
 
 
-def test_a_full_disk_is_waited_out(box, own_server, folder, prediction, caplog):
-    """The table lies on a file system of one megabyte, which only root can make."""
+@pytest.fixture
+def free_space(own_server, folder):
+    """Makes a tablespace `small` of one megabyte, which only root can; a function that makes it larger."""
     disk = folder / "disk"
     disk.mkdir()
     if subprocess.run(
@@ -150,20 +152,34 @@ def test_a_full_disk_is_waited_out(box, own_server, folder, prediction, caplog):
         pytest.skip("needs the right to mount a small file system")
     try:
         embedded._own(disk)
-        until(lambda: box._prepared)
         sql(f"CREATE TABLESPACE small LOCATION '{disk}'")
-        sql("ALTER TABLE predictions SET TABLESPACE small")
-        noise = random.Random(0)
-        tickets = [put(box, prediction | {"drawing": b"\x89PNG" + noise.randbytes(100_000)}) for _ in range(20)]
-        until(lambda: box.problem)
-        assert "the server's disk is full: free some space there" in caplog.text
-        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
-        until(lambda: {ticket.state for ticket in tickets} == {"saved"})
-        assert sql("SELECT count(*) FROM predictions") == [(20,)]
-        sql("ALTER TABLE predictions SET TABLESPACE pg_default")
-        sql("DROP TABLESPACE small")
+        yield lambda: subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_is_waited_out(box, free_space, prediction, caplog):
+    until(lambda: box._prepared)
+    sql("ALTER TABLE predictions SET TABLESPACE small")
+    noise = random.Random(0)
+    tickets = [put(box, prediction | {"drawing": b"\x89PNG" + noise.randbytes(100_000)}) for _ in range(20)]
+    until(lambda: box.problem)
+    assert "the server's disk is full: free some space there" in caplog.text
+    free_space()
+    until(lambda: {ticket.state for ticket in tickets} == {"saved"})
+    assert sql("SELECT count(*) FROM predictions") == [(20,)]
+
+
+def test_a_full_disk_keeps_the_network_that_is_in_service(free_space):
+    postgres.disconnect()
+    db.create_table()
+    first = networks.enter(b"a small one")
+    sql("ALTER TABLE models SET TABLESPACE small")
+    with pytest.raises(db.DatabaseError, match="the server's disk is full: free some space there"):
+        networks.enter(networks.weights(1))
+    assert (ledger.in_service(), [model.version for model in ledger.fetch_models()]) == (first, [first])
+    free_space()
+    assert networks.enter(networks.weights(1)) == ledger.in_service()
 
 
 def require_password(data):
