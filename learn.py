@@ -306,9 +306,7 @@ def judge(
     rng = np.random.default_rng(1)
     best = [gate.at_its_best(said_of(m, learnt.pictures), learnt.labels.numpy()).temperature for m in both]
     old, new = (s._replace(temperature=temperature) for s, temperature in zip(said, best, strict=True))
-    checks, visitors = gate.better_for_visitors(
-        old, new, judged_by.labels.numpy(), judged_by.sessions.numpy(), tries, rng
-    )
+    checks, visitors = gate.better_for_visitors(old, new, judged_by.labels.numpy(), judged_by.sessions.numpy(), tries)
     digits, digit_labels, numbers = plain_and_redrawn(images, labels)
     others = augment.fields(nothing.non_digits(OTHERS, rng)).float() / 32
     others = augment.draw(others, random_pen(OTHERS, THIN_PEN))[:, None]
