@@ -10,7 +10,7 @@ from model import Prediction
 from page.scripts import component
 from page.visitor import Drawing
 
-VIEW = "answer"
+VIEW = "answer_view"
 
 
 def show_answer(drawing: Drawing) -> None:
@@ -23,7 +23,8 @@ def show_answer(drawing: Drawing) -> None:
         "answer": drawing.reading.answer if drawing.reading else None,
         "refusal": drawing.refusal,
     }
-    component("answer", "answer")(key=VIEW, data=data, on_stroke_change=lambda: None)
+    with st.container(key="answer"):
+        component("answer", "answer")(key=VIEW, data=data, on_stroke_change=lambda: None)
 
 
 def show_bars(prediction: Prediction, theme: str, key: str) -> None:

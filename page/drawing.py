@@ -44,8 +44,10 @@ def show_drawing(visitor: Visitor, outbox: Outbox) -> None:
         with st.container(key=DRAWING):
             with st.container(key="canvas"):
                 show_canvas(canvas_key(drawing))
-            st.button("Clear", key="clear", on_click=end, args=(None, drawing.id), disabled=not drawing.reading)
-            st.button("Undo", key="undo", disabled=not drawing.reading)  # static/canvas.js takes the stroke away
+            with st.container(key="clear"):
+                st.button("Clear", on_click=end, args=(None, drawing.id), disabled=not drawing.reading)
+            with st.container(key="undo"):
+                st.button("Undo", disabled=not drawing.reading)  # static/canvas.js takes the stroke away
             right = st.container(key="right")
         with right:
             answer.show_answer(drawing)
