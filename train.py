@@ -72,6 +72,13 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, help="weights to go on from; with --epochs 0 only temperature and point are fitted"
     )
+    parser.add_argument(
+        "--stay",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the weights gone on from, in the result (Wortsman et al., 2022)",
+    )
     parser.add_argument("--target", type=float, help="accuracy on the test images in per cent; exits with 1 below it")
     parser.add_argument(
         "--out", type=Path, default=Path("model.pth"), help="the weights; a .json is written beside them"
@@ -93,6 +100,8 @@ def main() -> None:
         pools = make_pools(images, labels, np.random.default_rng(args.seed))
         print("pictures to draw from:", ", ".join(f"{name} {len(x):,}" for name, (x, _) in pools.items()))
         model = fit(pools, args.epochs, lambda model: held_out_accuracy(model, *held_out), args.start)
+        if args.start:
+            follow(model, load_model(args.start), 1 - args.stay)
     else:
         model = copy.deepcopy(load_model(args.start))
     model.temperature.fill_(fit_temperature(model, held_out[0].float() / 255, held_out[1]))
@@ -310,7 +319,7 @@ def save(model: DigitNet, args: argparse.Namespace, minutes: float, point: dict[
     made = {
         "sha256": hashlib.sha256(weights).hexdigest(),
         "command": f"python train.py --seed {args.seed} --epochs {args.epochs} --threads {args.threads}"
-        + (f" --start {args.start.name}" if args.start else ""),
+        + (f" --start {args.start.name} --stay {args.stay}" if args.start else ""),
         "commit": commit(),
         "constants": {
             name: value

@@ -249,8 +249,14 @@ def test_a_training_goes_on_from_weights_and_only_fits_them_when_it_is_given_no_
     assert float(a.shift) == pytest.approx(float(b.shift), rel=1e-5)  # a layout in memory rounds as it likes
     made = json.loads(again.with_suffix(".json").read_text())
     assert made["started from"]["sha256"] == json.loads(trained.with_suffix(".json").read_text())["sha256"]
-    run(monkeypatch, "--data", small, "--epochs", 1, "--start", trained, "--out", again)
-    assert not torch.equal(load_model(again).layers[0].weight, a.layers[0].weight)
+    weights = {}
+    for stay in (0, 0.25, 1):
+        torch.manual_seed(0)
+        run(monkeypatch, "--data", small, "--epochs", 1, "--start", trained, "--stay", stay, "--out", again)
+        weights[stay] = load_model(again).layers[0].weight
+    assert not torch.allclose(weights[0], a.layers[0].weight) and torch.equal(weights[1], a.layers[0].weight)
+    assert torch.allclose(weights[0.25], 0.75 * weights[0] + 0.25 * weights[1], atol=1e-6)
+    assert json.loads(again.with_suffix(".json").read_text())["command"].endswith(" --stay 1.0")
 
 
 def test_the_temperature_undoes_what_makes_confidence_too_high_or_too_low():
