@@ -266,13 +266,10 @@ def train_on(start: DigitNet, pools: Pools, drawings: Labelled, steps: int, name
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(2, steps), pct_start=0.2)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16())
     model.train()
-    lines = augment.fields(augment.thin((255 * drawings.pictures[:, 0]).round().byte())).float() / 32
     for step in tqdm(range(steps), desc=name, mininterval=1, disable=None):  # None: where nobody watches
         x, y = batch(pools)
         chosen = torch.randint(len(drawings.ids), (VISITORS,))
-        gray, redrawn = chosen.tensor_split(2)
-        drawn = augment.draw(augment.warp_field(lines[redrawn]), random_pen(len(redrawn), PEN))
-        drawn = torch.cat([augment.warp_gray(drawings.pictures[gray, 0]), drawn])
+        drawn = augment.warp_gray(drawings.pictures[chosen, 0])  # as they are: by another pen it may be another digit
         drawn = augment.blur(drawn, augment.uniform(VISITORS, -BLUR, BLUR).clamp(min=0))[:, None]
         optimizer.zero_grad(set_to_none=True)
         with autocast:
