@@ -2,8 +2,8 @@
 
     python train.py [--data DIR] [--seed N] [--epochs N] [--start model.pth] [--target 99.5]
 
-24 epochs reach 99.63 % of MNIST's test images (seed 0), in 71 minutes of one busy core with bfloat16.
-The committed weights are of an earlier recipe, with fewer drawings that are no digit (docs/model_card.md).
+24 epochs reach 99.65 % of MNIST's test images (seed 1), in 44 minutes of one core with bfloat16.
+The committed weights went on from those of an earlier recipe (docs/model_card.md).
 """
 
 import argparse
