@@ -56,7 +56,7 @@ from training.report import write_report
 STEPS = 1000  # of a challenger
 FOLD_STEPS = 200  # of a network that says what it thinks of the labels it was not trained on
 VISITORS = 64  # drawings of visitors beside each batch of train.py's
-WEIGHT = 1.5  # of their loss
+WEIGHT = 1.0  # of their loss
 KEEP = 10.0  # of the divergence from what the network in service says of train.py's pictures
 RATE = 5e-4  # at its highest; one cycle, a fifth of it rising
 AVERAGE = 0.995  # what the moving average of the weights keeps at each step
