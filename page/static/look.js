@@ -49,7 +49,7 @@ export default function ({ data, parentElement }) {
   const on = (element, name, listener) => element.addEventListener(name, listener, { signal: listeners.signal });
   const find = (selector) => parentElement.querySelector(selector);
   const [root, svg, play, range, said] = [".why", "svg", ".replay button", "input", ".said"].map(find);
-  const [told, details, list] = [find("[role=status]"), find("details"), find("ol")];
+  const [told, details, list] = [find("[aria-live]"), find("details"), find("ol")];
   const lines = data.lines.map(measured);
   const all = data.moments.length;
   let frame = 0; // of a drawing that is being drawn again
