@@ -207,6 +207,7 @@ def test_a_part_is_taken_off_by_its_button_or_in_the_drawing(chromium, url, keep
         buttons.nth(best).press("Enter")
         expect(buttons.nth(best)).to_have_attribute("aria-pressed", "true")
         expect(dialog.locator(".said")).to_contain_text(f"Without part {best + 1}: ")
+        expect(dialog.locator(".why [aria-live]")).to_contain_text(f"Without part {best + 1}: ")  # to a screen reader
         expect(dialog.locator(".why .off")).to_have_count(1)
         buttons.nth(best).click()
         expect(dialog.locator(".why .off")).to_have_count(0)
