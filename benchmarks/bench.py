@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import psycopg2
@@ -49,7 +49,8 @@ def database():
         shutil.rmtree(folder)
 
 
-class Server(NamedTuple):
+@dataclass(eq=False)  # each is itself: what is measured is kept by it
+class Server:
     """A Streamlit server that runs."""
 
     address: str  # host:port
