@@ -179,7 +179,7 @@ class Download:
                         await send({"type": "http.response.body", "body": part.text, "more_body": True})
                     part = await run_in_threadpool(self._read, part.last, labelled)
                 except (db.DatabaseError, TimeoutError) as error:
-                    log.warning("a download breaks off: %s", error or "nobody reads it")
+                    log.warning("a download breaks off: %s", str(error) or "nobody reads it")
                     return  # without its last message: the server closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -337,7 +337,7 @@ def test_a_third_download_at_once_is_refused_until_another_one_ends(address, sav
 
 
 @pytest.mark.parametrize("stays", [False, True])
-def test_a_reader_that_goes_away_or_reads_no_more_ends_its_download(address, save, monkeypatch, db, stays):
+def test_a_reader_that_goes_away_or_reads_no_more_ends_its_download(address, save, monkeypatch, db, caplog, stays):
     """Before all is read: the next page is not asked for."""
     monkeypatch.setattr(serve, "ROWS", 1)
     save(1)
@@ -360,6 +360,7 @@ def test_a_reader_that_goes_away_or_reads_no_more_ends_its_download(address, sav
         while len(serve.under_way) == serve.DOWNLOADS or reads and time.monotonic() - reads[-1] < 1:
             assert time.monotonic() < deadline, "it goes on reading"
             time.sleep(0.1)
+    assert ("a download breaks off: nobody reads it" in caplog.text) is stays
 
 
 def test_a_head_request_reads_no_more_than_it_must(address, save, monkeypatch, db):

@@ -4,7 +4,8 @@
 // or null while it shows none or not all of it, in which case it is sent again without a question. Sets the trigger "news".
 
 const MILLISECONDS = 1000;
-const SOON = 0.1; // seconds until a section that shows nothing or a part is sent again; each time twice as long, data.seconds at most
+// Seconds until a section that shows nothing or a part is sent again; each time twice as long, data.seconds at most.
+const SOON = 0.1;
 const CANVAS = ".st-key-canvas canvas";
 const OFTEN = 0.1; // seconds between two looks whether it is time, the section on the screen and no pen down
 
