@@ -323,9 +323,8 @@ def fit_scales(model: DigitNet, images: torch.Tensor, labels: torch.Tensor) -> N
 def plain_and_redrawn(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(n, 28, 28) uint8 → (m, 1, 28, 28) float32: as they are, and then, but for those whose loops may be clogged with
     ink, REDRAWN times by pens of all widths; (m,) labels; (m,) the number of each one's image."""
-    lines, numbers = augment.thin(images), torch.arange(len(images))
-    clear = ~augment.clogged(images, lines)
-    fields = augment.fields(lines[clear]).float() / 32
+    (lines, clear), numbers = augment.thin(images), torch.arange(len(images))
+    fields = augment.fields(lines).float() / 32
     redrawn = [augment.draw(fields, random_pen(len(fields), PEN)) for _ in range(REDRAWN)]
     numbers = torch.cat([numbers, numbers[clear].repeat(REDRAWN)])
     return torch.cat([images.float() / 255, *redrawn])[:, None], labels[numbers], numbers

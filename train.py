@@ -134,9 +134,8 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
     n_lines, n_templates, n_others, n_pairs, n_turned = (
         int(share * n) for n in (len(images), TEMPLATES, NON_DIGITS, PAIRS, TURNED)
     )
-    lines = augment.thin(images[:n_lines])
-    clear = ~augment.clogged(images[:n_lines], lines)
-    lines, lines_labels = lines[clear], labels[:n_lines][clear]
+    lines, clear = augment.thin(images[:n_lines])
+    lines_labels = labels[:n_lines][clear]
     altered = torch.isin(lines_labels, torch.tensor([0, 1, 7]))
     templates, template_labels = glyphs.digit_styles(n_templates, rng)
     several = nothing.pairs(lines[: 2 * n_pairs], rng)
@@ -275,9 +274,8 @@ def fit_point(model: DigitNet, images: torch.Tensor, rng: np.random.Generator) -
     many drawings of none, the highest at that point.
     """
     pens = torch.linspace(np.log(PEN[0]), np.log(PEN[1]), len(images)).exp()
-    lines = augment.thin(images)
-    clear = ~augment.clogged(images, lines)
-    drawn = augment.fields(torch.cat([lines[clear], nothing.non_digits(len(images) // 2, rng)]))
+    lines, clear = augment.thin(images)
+    drawn = augment.fields(torch.cat([lines, nothing.non_digits(len(images) // 2, rng)]))
     pens = torch.cat([pens[clear], pens[: len(images) // 2].clamp(max=THIN_PEN[1])])
     pictures = torch.cat([images.float() / 255, *(augment.draw(f.float() / 32, r) for f, r in in_parts(drawn, pens))])
     odds = log_odds(logits_of(model, pictures).double())

@@ -53,23 +53,21 @@ def distance_field(lines: torch.Tensor) -> torch.Tensor:
 _ROOTS = (torch.arange(256).clamp(max=int(REACH) ** 2).sqrt() * 32).clamp(max=255).to(torch.uint8)
 
 
-def thin(images: torch.Tensor) -> torch.Tensor:
-    """(n, 28, 28) uint8 digits → (n, 56, 56) bool skeletons."""
-    return torch.cat([skeleton(_fine_ink(part)) for part in images.split(64)])
+def thin(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, 28, 28) uint8 digits → (m, 56, 56) bool skeletons of those that are clear; (n,) bool: which are.
 
-
-def clogged(images: torch.Tensor, lines: torch.Tensor) -> torch.Tensor:
-    """(n, 28, 28) uint8 digits and their skeletons → (n,) bool: is the ink far thicker in one place than in most?
-
-    There a loop may be full of ink, and thinning made a mere line of it: a six became a "c", an eight a "y".
+    Where the ink of a digit is far thicker than along most of it, a loop may be full of it, and thinning makes a mere
+    line of that: a six becomes a "c", an eight a "y".
     """
-    depth = fields(torch.cat([~_fine_ink(part) for part in images.split(64)])).float() / 32
-    along = depth.where(lines & (depth > 0), torch.nan).flatten(1).nanmedian(1).values
-    return depth.amax((1, 2)) - along > CLOGGED
-
-
-def _fine_ink(images: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(images[:, None].float(), scale_factor=2, mode="bicubic", align_corners=False)[:, 0] > 100
+    lines, clear = [], []
+    for part in images.split(64):
+        ink = F.interpolate(part[:, None].float(), scale_factor=2, mode="bicubic", align_corners=False)[:, 0] > 100
+        lines.append(skeleton(ink))
+        depth = distance_field(~ink).float() / 32
+        along = depth.where(lines[-1], torch.nan).flatten(1).nanmedian(1).values
+        clear.append(depth.amax((1, 2)) - along <= CLOGGED)
+    which = torch.cat(clear)
+    return torch.cat(lines)[which], which
 
 
 def fields(lines: torch.Tensor) -> torch.Tensor:
