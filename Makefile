@@ -36,9 +36,10 @@ run: install
 	@echo "Starting on http://$(ADDRESS):$(PORT) (Ctrl-C stops it)"
 	@$(BIN)/streamlit run serve.py --server.address $(ADDRESS) --server.port $(PORT) --server.headless true
 
-# Two files at once, each file in one process: its tests share an app, a browser and a server.
+# Three files at once, as two cores have time for (tests wait for browsers), each in one process: its tests share an app, a
+# browser and a server. One thread each: with more of them than cores, PyTorch is slower with two.
 test: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Style, types, and the JavaScript; the linter of the CSS has a package for Linux on x86-64 alone.
 lint: install
