@@ -55,10 +55,12 @@ from training.report import write_report
 
 STEPS = 1000  # of a challenger
 FOLD_STEPS = 200  # of a network that says what it thinks of the labels it was not trained on
-VISITORS = 64  # drawings of visitors beside each batch of train.py's
-WEIGHT = 1.0  # of their loss
-KEEP = 15.0  # of the divergence from what the network in service says of train.py's pictures
-RATE = 3e-4  # at its highest; one cycle, a fifth of it rising
+MIXTURE = {"gray": 80, "redrawn": 64, "styles": 24, "nothing": 24}  # of a batch of what train.py trains on, and
+VISITORS = 64  # drawings of visitors beside it,
+WARP = 1.25  # warped so much more than MNIST
+WEIGHT = 2.0  # of their loss
+KEEP = 12.0  # of the divergence from what the network in service says of train.py's pictures
+RATE = 5e-4  # at its highest; one cycle, a fifth of it rising
 AVERAGE = 0.995  # what the moving average of the weights keeps at each step
 POOLS = 0.2  # of what train.py draws is drawn for this
 REDRAWN = 3  # times that a held-out image is redrawn, by pens of all widths
@@ -267,9 +269,9 @@ def train_on(start: DigitNet, pools: Pools, drawings: Labelled, steps: int, name
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16())
     model.train()
     for step in tqdm(range(steps), desc=name, mininterval=1, disable=None):  # None: where nobody watches
-        x, y = batch(pools)
+        x, y = batch(pools, MIXTURE)
         chosen = torch.randint(len(drawings.ids), (VISITORS,))
-        drawn = augment.warp_gray(drawings.pictures[chosen, 0])  # as they are: by another pen it may be another digit
+        drawn = augment.warp_gray(drawings.pictures[chosen, 0], WARP)  # by another pen it may be another digit
         drawn = augment.blur(drawn, augment.uniform(VISITORS, -BLUR, BLUR).clamp(min=0))[:, None]
         optimizer.zero_grad(set_to_none=True)
         with autocast:

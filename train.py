@@ -36,10 +36,12 @@ EPOCHS = 24
 LAST_EPOCHS, UNWARPED = 4, 96  # in the last epochs, a third at most, so many of a batch's MNIST images are not warped
 
 # What a batch is made of. MNIST as it is decides the score on MNIST, the rest the score on what people draw.
-GRAY = 192  # MNIST's images, warped
-REDRAWN = 44  # MNIST's skeletons, drawn with any pen
-STYLES = 24  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
-NOTHING = 56  # letters, symbols, icons, pictures, scribbles, two digits side by side, digits turned over
+MIXTURE = {
+    "gray": 192,  # MNIST's images, warped
+    "redrawn": 44,  # MNIST's skeletons, drawn with any pen
+    "styles": 24,  # zeros with a slash, ones with a flag, sevens with a bar, and digits from templates
+    "nothing": 56,  # letters, symbols, icons, pictures, scribbles, two digits side by side, digits turned over
+}
 TEMPLATES, NON_DIGITS, PAIRS, TURNED = 36_000, 50_000, 6_000, 5_000  # how many are made, once
 
 PEN = (0.6, 2.8)  # radius in pixels of the 28×28 picture: the brush, on drawings of a fifth of the canvas and more
@@ -151,12 +153,16 @@ def make_pools(images: torch.Tensor, labels: torch.Tensor, rng: np.random.Genera
     }
 
 
-def batch(pools: Pools, unwarped: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 1, 28, 28) float32 pictures and (n,) labels; unwarped: how many of MNIST's images are blurred at most."""
-    gray, labels = sample(pools["gray"], GRAY)
-    drawn = [sample(pools[name], n) for name, n in (("redrawn", REDRAWN), ("styles", STYLES), ("nothing", NOTHING))]
+def batch(pools: Pools, mixture: dict[str, int], unwarped: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, 1, 28, 28) float32 pictures and (n,) labels, in MIXTURE's order.
+
+    unwarped: how many of MNIST's images are blurred at most.
+    """
+    (gray, labels), *drawn = (sample(pools[name], mixture[name]) for name in MIXTURE)
     fields = augment.warp_field(torch.cat([fields for fields, _ in drawn]).float() / 32)
-    pens = torch.cat([random_pen(REDRAWN + STYLES, PEN), random_pen(NOTHING, THIN_PEN)])
+    pens = torch.cat(
+        [random_pen(mixture["redrawn"] + mixture["styles"], PEN), random_pen(mixture["nothing"], THIN_PEN)]
+    )
     gray = gray.float() / 255
     pictures = torch.cat([gray[:unwarped], augment.warp_gray(gray[unwarped:]), augment.draw(fields, pens)])
     pictures = augment.blur(pictures, augment.uniform(len(pictures), -BLUR, BLUR).clamp(min=0))
@@ -180,7 +186,7 @@ def fit(pools: Pools, epochs: int, accuracy: Callable[[DigitNet], float], start:
         model.layers.load_state_dict(load_model(start).layers.state_dict())
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    steps = max(1, len(pools["gray"][0]) // GRAY)
+    steps = max(1, len(pools["gray"][0]) // MIXTURE["gray"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(1, steps * epochs), pct_start=0.2)
     bf16 = has_bfloat16()
 
@@ -196,7 +202,7 @@ def fit(pools: Pools, epochs: int, accuracy: Callable[[DigitNet], float], start:
         bar = tqdm(range(steps), desc=f"epoch {epoch + 1}/{epochs}", mininterval=1)
         for step in bar:
             done = epoch * steps + step
-            x, y = batch(pools, unwarped)
+            x, y = batch(pools, MIXTURE, unwarped)
             backward(x[::2], y[::2])  # which way is up: half of the batch tells it well enough
             with climbed(model):
                 backward(x, y)
@@ -322,7 +328,7 @@ def save(model: DigitNet, args: argparse.Namespace, minutes: float, point: dict[
         "constants": {
             name: value
             for name, value in globals().items()
-            if name.isupper() and isinstance(value, int | float | tuple)
+            if name.isupper() and isinstance(value, int | float | tuple | dict)
         },
         "minutes": round(minutes, 1),
         "threads": args.threads,

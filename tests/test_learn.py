@@ -41,8 +41,8 @@ def trained():
 def run(db, small, trained, tmp_path, monkeypatch, capsys):
     """Runs `python learn.py` with these arguments, few steps and a small MNIST. Returns what it printed."""
     make_small_pools(monkeypatch)
-    for name, value in {"GRAY": 16, "REDRAWN": 8, "STYLES": 8, "NOTHING": 8, "HELD_OUT": 120}.items():
-        monkeypatch.setattr(train, name, value)
+    monkeypatch.setattr(train, "HELD_OUT", 120)
+    monkeypatch.setattr(learn, "MIXTURE", {"gray": 16, "redrawn": 8, "styles": 8, "nothing": 8})
     little = {"STEPS": 30, "FOLD_STEPS": 4, "VISITORS": 16, "WEIGHT": 4.0, "KEEP": 0.0, "RATE": 2e-3}
     for name, value in little.items() | {"POOLS": 1.0, "REDRAWN": 1, "OTHERS": 60, "PATIENCE": 20}.items():
         monkeypatch.setattr(learn, name, value)

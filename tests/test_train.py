@@ -78,13 +78,14 @@ def run(monkeypatch, *arguments: str | Path) -> None:
 
 @pytest.mark.usefixtures("small_pools")
 def test_training_writes_weights_that_load_and_read_digits(small, tmp_path, monkeypatch, capsys):
-    for name, value in {"GRAY": 16, "REDRAWN": 8, "STYLES": 8, "NOTHING": 8}.items():
-        monkeypatch.setattr(train, name, value)  # more and smaller steps
+    small_batch = {"gray": 16, "redrawn": 8, "styles": 8, "nothing": 8}
+    monkeypatch.setattr(train, "MIXTURE", small_batch)  # more and smaller steps
     run(monkeypatch, "--data", small, "--epochs", 3, "--out", tmp_path / "model.pth")
     load_model(tmp_path / "model.pth")
     made = json.loads((tmp_path / "model.json").read_text())
     assert made["command"] == "python train.py --seed 0 --epochs 3 --threads 1"
-    assert made["constants"]["GRAY"] == 16 and made["constants"]["PEN"] == list(train.PEN) and "commit" in made
+    assert made["constants"]["MIXTURE"] == small_batch and made["constants"]["PEN"] == list(train.PEN)
+    assert "commit" in made
     assert made["measured"]["digits"]["MNIST test"]["n"] == 200
     assert made["measured"]["digits"]["MNIST test"]["accuracy"] > 60  # chance is 10
     out, progress = capsys.readouterr()
@@ -159,30 +160,29 @@ def test_a_batch_holds_every_kind_in_its_share_warped_blurred_and_drawn_with_its
     label_of = {"gray": 0, "redrawn": 1, "styles": 2, "nothing": 10}
     pools = {name: (fields, torch.tensor([label])) for name, label in label_of.items()}
     pools["gray"] = (images, torch.zeros(80, dtype=torch.int64))
-    shares = {"gray": train.GRAY, "redrawn": train.REDRAWN, "styles": train.STYLES, "nothing": train.NOTHING}
-    size, pens, draw = sum(shares.values()), [], augment.draw
+    size, gray, pens, draw = sum(train.MIXTURE.values()), train.MIXTURE["gray"], [], augment.draw
     monkeypatch.setattr(augment, "draw", lambda fields, radius: (pens.append(radius), draw(fields, radius))[1])
     known = {picture.numpy().tobytes() for picture in images.float() / 255}
     as_they_are = lambda x: [picture.numpy().tobytes() in known for picture in x]  # noqa: E731
 
-    x, y = train.batch(pools, train.GRAY)
+    x, y = train.batch(pools, train.MIXTURE, gray)
     assert x.shape == (size, 1, 28, 28) and y.shape == (size,)
-    assert {name: int((y == label).sum()) for name, label in label_of.items()} == shares
+    assert {name: int((y == label).sum()) for name, label in label_of.items()} == train.MIXTURE
     assert x.min() >= 0 and x.max() < 1 + 1e-6 and torch.isfinite(x).all()  # a blur is a sum of 49, rounded
-    assert 0.3 < np.mean(as_they_are(x[: train.GRAY])) < 0.7  # the rest is blurred
+    assert 0.3 < np.mean(as_they_are(x[:gray])) < 0.7  # the rest is blurred
     (radius,) = pens
     for part, (thinnest, thickest) in (
-        (radius[: -train.NOTHING], train.PEN),
-        (radius[-train.NOTHING :], train.THIN_PEN),
+        (radius[: -train.MIXTURE["nothing"]], train.PEN),
+        (radius[-train.MIXTURE["nothing"] :], train.THIN_PEN),
     ):
         assert thinnest <= part.min() and 0.7 * thickest < part.max() <= thickest
 
     monkeypatch.setattr(train, "BLUR", 0)
     monkeypatch.setattr(train, "random_pen", lambda n, pen: torch.ones(n))
-    x, _ = train.batch(pools, 50)
+    x, _ = train.batch(pools, train.MIXTURE, 50)
     assert x.min() >= 0 and x.max() <= 1 and torch.isfinite(x).all()
     assert as_they_are(x) == [True] * 50 + [False] * (size - 50)
-    assert len({picture.numpy().tobytes() for picture in x[train.GRAY :]}) == size - train.GRAY  # one line, warped
+    assert len({picture.numpy().tobytes() for picture in x[gray:]}) == size - gray  # one line, warped
 
 
 def test_the_loss_is_the_cross_entropy_of_eleven_classes_when_both_its_parts_weigh_the_same(monkeypatch):
