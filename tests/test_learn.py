@@ -51,8 +51,10 @@ def run(db, small, trained, tmp_path, monkeypatch, capsys):
 
     def once(key, make):
         if key not in trained:
-            trained[key] = make()
-        return copy.deepcopy(trained[key])
+            trained[key] = make(), torch.get_rng_state()
+        made, state = trained[key]
+        torch.set_rng_state(state)  # as if it had been made now
+        return copy.deepcopy(made)
 
     monkeypatch.setattr(learn, "make_pools", lambda *given: once(torch.initial_seed(), lambda: make_pools(*given)))
     monkeypatch.setattr(
