@@ -311,7 +311,13 @@ def judge(
     others = augment.draw(others, random_pen(OTHERS, THIN_PEN))[:, None]
     old, new = (said_of(m, digits) for m in both)
     areas = [area_under_roc(said_of(m, others).none, said.none) for m, said in zip(both, (old, new), strict=True)]
-    more, of_others = gate.no_worse_for_others(old, new, digit_labels.numpy(), numbers.numpy(), (areas[0], areas[1]))
+    truth = digit_labels.numpy(), numbers.numpy()
+    more, of_others = gate.no_worse_for_others(old, new, *truth, (areas[0], areas[1]))
+    if (released := load_model(SERVED)).version != both[0].version:  # so that many small losses do not add up
+        first = said_of(released, digits)
+        check, lost = gate.accuracy_kept("accuracy %, model.pth first", first, new, *truth, than=" than model.pth")
+        more.append(check)
+        of_others["accuracy lost since model.pth"] = lost
     return checks + more, {"visitors": visitors, "others": of_others}
 
 

@@ -195,6 +195,29 @@ def test_at_its_margins_the_gate_refuses_what_is_worse_for_others_and_says_why(r
     assert ledger.tries() == 2 and ledger.fetch_models()[0].figures["visitors"]["level"] == 0.025
 
 
+def test_what_is_no_worse_than_the_network_in_service_may_still_be_worse_than_the_first(small, monkeypatch):
+    monkeypatch.setattr(learn, "OTHERS", 60)
+    monkeypatch.setattr(train, "HELD_OUT", 120)
+    _, (images, labels) = train.training_images(small)
+    drawings = Labelled(list("abcd"), images[:4, None] / 255, labels[:4], torch.arange(4))
+    state = torch.load(SERVED, weights_only=True)
+    state["layers.26.bias"][7] += 50  # everything is a seven
+    weights = networks.saved(state)
+    first, poor = load_model(SERVED), read_model(weights, networks.sha256(weights), "promoted since")
+
+    def judged(network):
+        said = [learn.said_of(network, drawings.pictures)] * 2
+        checks, figures = learn.judge((network, network), said, 0, drawings, drawings, images, labels)
+        return {check.what: check for check in checks}, figures["others"]
+
+    checks, _ = judged(first)
+    assert checks["others: accuracy %"].holds and not any("model.pth" in what for what in checks)
+    checks, figures = judged(poor)
+    since = checks["others: accuracy %, model.pth first"]
+    assert checks["others: accuracy %"].holds and not since.holds and since.refusal.endswith("than model.pth")
+    assert figures["accuracy lost"] == 0 < figures["accuracy lost since model.pth"][0]
+
+
 def test_the_same_labels_and_seed_make_the_same_network_and_another_seed_another(run, visitors, monkeypatch):
     visitors()
     for name, value in (UNCACHED | {"STEPS": 3, "FOLD_STEPS": 2}).items():
