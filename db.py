@@ -218,16 +218,19 @@ ONE = """
 """
 EXPORT = """
     WITH part AS (  -- bounded in bytes, too; octet_length reads no drawing
-        SELECT id, sum(octet_length(drawing)) OVER (ORDER BY created_at DESC, id DESC) - octet_length(drawing) AS before
+        SELECT id, sum(size) OVER (ORDER BY created_at DESC, id DESC) - size AS before
         FROM (
-            SELECT id, created_at, drawing FROM predictions WHERE (created_at, id) < (%(created_at)s, %(id)s)
+            SELECT id, created_at,
+                   CASE WHEN %(strokes)s THEN coalesce(octet_length(strokes::text), 0)
+                        ELSE octet_length(drawing) END AS size
+            FROM predictions WHERE (created_at, id) < (%(created_at)s, %(id)s)
                 AND (NOT %(labelled)s OR true_label IS NOT NULL AND strokes IS NOT NULL)
             ORDER BY created_at DESC, id DESC LIMIT %(limit)s
         ) AS rows
     )
     SELECT id, created_at, updated_at, predicted_digit, confidence, probabilities, not_a_digit, true_label, labelled_at,
            label_source, session, model_version,
-           CASE WHEN %(strokes)s THEN strokes END, CASE WHEN NOT %(strokes)s THEN drawing END
+           CASE WHEN %(strokes)s THEN strokes::text END, CASE WHEN NOT %(strokes)s THEN drawing END
     FROM predictions JOIN part USING (id) WHERE before < %(bytes)s ORDER BY created_at DESC, id DESC
 """
 LABELLED = """
@@ -277,7 +280,7 @@ class ExportRow(NamedTuple):
     label_source: LabelSource | None
     session: str | None
     model_version: str
-    strokes: Strokes | None
+    strokes: str | None  # as JSON
     drawing: bytes
 
 
@@ -294,8 +297,8 @@ def fetch_export(
 ) -> list[ExportRow]:
     """Return up to `limit` whole rows, as fetch_page does.
 
-    None after the one whose drawing reaches `max_bytes`: fewer than `limit` rows need not be the last ones. strokes:
-    with these, in place of the drawing; labelled: only rows that have a label and strokes.
+    None after the one whose drawing, or strokes, reach `max_bytes`: fewer than `limit` rows need not be the last ones.
+    strokes: with these, in place of the drawing; labelled: only rows that have a label and strokes.
     """
     chosen = {"bytes": max_bytes, "strokes": strokes, "labelled": labelled}
     result = _run(postgres.looks, EXPORT, _page(before, limit) | chosen)

@@ -64,7 +64,7 @@ SAVED_UP = 0.3  # seconds of processor time, of either
 NEWS_SECONDS = 1.0  # that an answer of `GET /news` may be old, whoever asks
 NEWS_WAIT = 1.0  # seconds that a question waits for a silent database
 DOWNLOADS = 2  # at once in this process: each takes processor time from those who draw
-ROWS, BYTES = 1_000, 3_000_000  # of rows, and of their drawings, that a part of a download may hold
+ROWS, BYTES = 1_000, 3_000_000  # of rows, and of their drawings or strokes, that a part of a download may hold
 STALLED_SECONDS = 300  # that a reader may take for a part, before another may have its place
 GRACE_SECONDS = 2  # that a download which is under way may take to its end when the process is to end
 AWAY = "The database cannot be read right now. Please try again later.\n"
@@ -210,9 +210,10 @@ def json_lines(rows: list[db.ExportRow]) -> bytes:
     lines = []
     for row in rows:
         known = row._asdict()
-        drawing = {"set": "visitors", "label": known.pop("true_label"), "strokes": known.pop("strokes")}
+        label, strokes = known.pop("true_label"), known.pop("strokes")
         del known["drawing"]
-        lines.append(json.dumps(drawing | known, default=datetime.isoformat, separators=(",", ":")) + "\n")
+        rest = json.dumps({"label": label} | known, default=datetime.isoformat, separators=(",", ":"))
+        lines.append(f'{{"set":"visitors","strokes":{strokes or "null"},{rest[1:]}\n')  # which is JSON already
     return "".join(lines).encode()
 
 

@@ -1,6 +1,7 @@
 """db.py on a real server: what is saved, what is refused, and what is read back."""
 
 import io
+import json
 import os
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
@@ -298,6 +299,19 @@ def test_the_export_gives_every_row_once_newest_first_in_parts(db, save, limit, 
     for name in ("created_at", "updated_at", "drawing", "probabilities", "confidence", "model_version"):
         assert [getattr(row, name) for row in rows] == table[name].tolist()
     assert [row.true_label or -1 for row in rows] == table["true_label"].fillna(-1).tolist()
+
+
+def test_where_strokes_are_asked_for_a_part_of_the_export_is_bounded_by_these(db, save):
+    strokes = [[[1, 2.5], [3, 4]], [[5, 6]]]
+    for i in range(3):
+        save(i)
+    change = "UPDATE predictions SET strokes = %(strokes)s WHERE created_at > %(noon)s"
+    postgres.writes.run(change, {"strokes": json.dumps(strokes), "noon": NOON})
+    (first,) = db.fetch_export(None, 100, 1, strokes=True)
+    assert json.loads(first.strokes) == strokes and first.drawing == b""
+    assert len(db.fetch_export(None, 100, 2 * len(first.strokes), strokes=True)) == 2
+    rows = db.fetch_export(None, 100, 10**9, strokes=True)
+    assert [row.strokes for row in rows] == [first.strokes, first.strokes, None]
 
 
 # --- what has changed ------------------------------------------------------------------------------------------------
