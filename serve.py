@@ -158,16 +158,16 @@ class Download:
             return await PlainTextResponse(BUSY, 503, {"Retry-After": "60"})(scope, receive, send)
         sending = asyncio.create_task(self._send(scope, receive, send, labelled == "1"))
         under_way.add(sending)
+        sending.add_done_callback(under_way.discard)  # not before: a reader that went away may leave a query running
         reader = asyncio.create_task(gone(receive))
         try:
             await asyncio.wait([sending, reader], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            under_way.remove(sending)
             sending.cancel(), reader.cancel()
 
     async def _send(self, scope: Scope, receive: Receive, send: Send, labelled: bool) -> None:
         try:
-            part = await run_in_threadpool(self._read, None, labelled)
+            part = await self._part(None, labelled)
         except db.DatabaseError:
             return await PlainTextResponse(AWAY, 503, {"Retry-After": "10"})(scope, receive, send)
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
@@ -177,11 +177,19 @@ class Download:
                 try:
                     async with asyncio.timeout(STALLED_SECONDS):
                         await send({"type": "http.response.body", "body": part.text, "more_body": True})
-                    part = await run_in_threadpool(self._read, part.last, labelled)
+                    part = await self._part(part.last, labelled)
                 except (db.DatabaseError, TimeoutError) as error:
                     log.warning("a download breaks off: %s", str(error) or "nobody reads it")
                     return  # without its last message: the server closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _part(self, before: Place | None, labelled: bool) -> Chunk:
+        """Ends with its thread, even when nobody waits for it any more."""
+        reading = asyncio.create_task(run_in_threadpool(self._read, before, labelled))
+        try:
+            return await asyncio.shield(reading)
+        finally:
+            await asyncio.wait([reading])
 
     def _read(self, before: Place | None, labelled: bool) -> Chunk:
         rows = db.fetch_export(before, ROWS, BYTES, self._strokes, labelled)

@@ -336,6 +336,22 @@ def test_a_third_download_at_once_is_refused_until_another_one_ends(address, sav
     assert get(address).status == 200
 
 
+def test_who_goes_away_while_the_database_is_asked_gives_its_place_back_with_the_answer(address, monkeypatch, db):
+    go, reading = hold(monkeypatch, db, "fetch_export")
+    for _ in range(serve.DOWNLOADS):
+        with socket.create_connection(address.split(":")) as connection:
+            connection.sendall(b"GET /predictions.csv HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert reading.acquire(timeout=60)
+    time.sleep(1)  # the server has seen them go
+    assert refused(address) == (503, "60", serve.BUSY)
+    go.set()
+    deadline = time.monotonic() + 60
+    while serve.under_way:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert get(address).status == 200
+
+
 @pytest.mark.parametrize("stays", [False, True])
 def test_a_reader_that_goes_away_or_reads_no_more_ends_its_download(address, save, monkeypatch, db, caplog, stays):
     """Before all is read: the next page is not asked for."""
