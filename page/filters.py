@@ -37,7 +37,7 @@ def filtered(view: View, verdict: str | None, digit: str | None, pair: tuple[int
 
 def search(table: pa.Table, text: str, zone: str) -> pa.Table:
     """The rows in which every word of `text` is found, the quickest looked for first."""
-    for word in sorted(text.lower().split(), key=lambda word: not word.isalpha() and len(word) > 1):
+    for word in sorted(set(text.lower().split()), key=lambda word: not word.isalpha() and len(word) > 1):
         if word.isdecimal() and len(word) == 1:
             digit = int(word)
             found = pc.or_(pc.equal(table["read"], str(digit)), pc.equal(pc.fill_null(table["label"], -1), digit))
@@ -46,10 +46,16 @@ def search(table: pa.Table, text: str, zone: str) -> pa.Table:
         elif word in ("right", "wrong", "unlabelled"):
             found = pc.match_substring(pc.fill_null(table["verdict"], "unlabelled"), word)
         else:
-            # Converted by pandas: Arrow knows only the zones of the system, which may lack the old names browsers use.
-            local = table["created_at"].to_pandas().dt.tz_convert(zone).dt.tz_localize(None)
-            local = pa.chunked_array([pa.array(local)]).cast(pa.timestamp("s"), safe=False)
-            when = pc.ascii_lower(pc.strftime(local, "%Y-%m-%d %H:%M:%S %A %d %B"))
-            found = pc.or_(pc.starts_with(table["id"], word), pc.match_substring(when, word))
+            if "when" not in table.column_names:
+                table = table.append_column("when", times_of(table, zone))
+            found = pc.or_(pc.starts_with(table["id"], word), pc.match_substring(table["when"], word))
         table = table.filter(found)
-    return table
+    return table.drop_columns("when") if "when" in table.column_names else table
+
+
+def times_of(table: pa.Table, zone: str) -> pa.ChunkedArray:
+    """When each was drawn, as words of that time zone, in small letters."""
+    # Converted by pandas: Arrow knows only the zones of the system, which may lack the old names browsers use.
+    local = table["created_at"].to_pandas().dt.tz_convert(zone).dt.tz_localize(None)
+    local = pa.chunked_array([pa.array(local)]).cast(pa.timestamp("s"), safe=False)
+    return pc.ascii_lower(pc.strftime(local, "%Y-%m-%d %H:%M:%S %A %d %B"))

@@ -171,6 +171,14 @@ def test_the_search_finds_days_times_digits_and_verdicts(open_page, save, text, 
     assert [when.minute for when in shown(at)["created_at"]] == minutes
 
 
+def test_however_many_words_are_looked_for_the_times_are_written_out_once(monkeypatch):
+    asked, times_of = [], filters.times_of
+    monkeypatch.setattr(filters, "times_of", lambda *given: asked.append(given) or times_of(*given))
+    rows = to_arrow([HistoryRow(str(uuid.uuid4()), NOON, NOON, 7, 0.9, 0.0, None, None)], table.thumbnail)
+    found = filters.search(rows, "2026 wednesday 12:00 12 20 7", "UTC")
+    assert found.equals(rows) and len(asked) == 1
+
+
 def test_the_search_needs_no_time_zones_of_the_system(tmp_path):
     """Debian's lack the old names, such as Asia/Calcutta, that browsers use."""
     tokyo = importlib.resources.files("tzdata") / "zoneinfo/Asia/Tokyo"
