@@ -178,7 +178,7 @@ def learn(args: argparse.Namespace) -> None:
     least, sessions = gate.least_sessions(tries), len(judged_by.sessions.unique())
     if sessions < least:
         raise TooFew(
-            f"After {tries} refusals since the last promotion it takes at least {least} sessions to judge by, "
+            f"After {tries} tries since the last promotion it takes at least {least} sessions to judge by, "
             f"and the newest three tenths of all are {sessions}"
         )
     try:

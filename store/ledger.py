@@ -31,8 +31,10 @@ VERSION_LENGTH = 12  # hexadecimal digits of the SHA-256 of the weights
 IN_SERVICE = "SELECT version FROM models_in_service ORDER BY number DESC LIMIT 1"
 WEIGHTS = "SELECT sha256, weights FROM models WHERE version = %(version)s"
 TRIES = """
-    SELECT count(*) FROM models WHERE refusal IS NOT NULL AND made_at > coalesce(
-        (SELECT max(since) FROM models_in_service WHERE how = 'promoted'), '-infinity')
+    SELECT count(*) FROM models WHERE made_at > coalesce((
+        SELECT max(since) FROM models_in_service WHERE how = 'promoted' AND (
+            version = (SELECT version FROM models_in_service ORDER BY number DESC LIMIT 1)
+            OR since < (SELECT max(since) FROM models_in_service WHERE how = 'promoted'))), '-infinity')
 """
 ENTER = """
     INSERT INTO models (version, sha256, weights, parent, command, learnt_from, figures, refusal)
@@ -121,7 +123,10 @@ def _read(pool: Pool, sql: str) -> list[Any]:
 
 
 def tries(run: Run = postgres.ledger.run) -> int:
-    """How many networks were refused since one was last promoted. Raises DatabaseError."""
+    """How many networks were made since one was last promoted. Raises DatabaseError.
+
+    A promotion that was rolled back since is one of these: what it was judged by is much the same for the next one.
+    """
     return int(run(TRIES).rows[0][0])
 
 

@@ -153,7 +153,7 @@ def test_too_few_sessions_to_judge_by_after_refusals_are_said_before_a_training(
         make_model(bytes([number]), refusal="no better")
     monkeypatch.setattr(learn, "train_on", None)
     assert run() == (
-        "After 3 refusals since the last promotion it takes at least 8 sessions to judge by, "
+        "After 3 tries since the last promotion it takes at least 8 sessions to judge by, "
         "and the newest three tenths of all are 7. The network in service stays.\n"
     )
     assert ledger.tries() == 3

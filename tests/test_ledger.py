@@ -62,15 +62,25 @@ def test_a_refused_network_is_kept_with_the_reason_and_is_not_in_service(db):
     assert (second.verdict(ledger.in_service()), second.served_since) == ("refused: no better", None)
 
 
-def test_tries_count_what_was_refused_since_the_last_promotion_and_no_rollback_begins_anew(db):
+def test_tries_count_what_was_made_since_the_last_promotion_that_was_not_rolled_back(db):
     for name in (b"a", b"b"):
         enter(name, refusal="no better")
     assert ledger.tries() == 2
     enter(b"c")
     assert ledger.tries() == 0
     enter(b"d", refusal="no better")
-    ledger.roll_back(None)
     assert ledger.tries() == 1
+    late = enter(b"e")
+    assert ledger.tries() == 0
+    ledger.roll_back(None)
+    assert ledger.tries() == 2  # d and e
+    ledger.roll_back(late)
+    assert ledger.tries() == 0
+    ledger.roll_back(None)
+    enter(b"f", refusal="no better")
+    assert ledger.tries() == 3
+    enter(b"g")
+    assert ledger.tries() == 0
 
 
 @pytest.mark.parametrize("refusal", [None, "no better"])
