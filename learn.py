@@ -50,7 +50,7 @@ from train import (
     weights_of,
 )
 from training import augment, gate, nothing
-from training.labels import FOLDS, Labelled, TooFew, doubtful, folds, gather, split
+from training.labels import FOLDS, NO_SESSION, Labelled, TooFew, doubtful, folds, gather, split
 from training.report import write_report
 
 STEPS = 1000  # of a challenger
@@ -212,7 +212,7 @@ def learn(args: argparse.Namespace) -> None:
     refusal = "; ".join(check.refusal for check in checks if not check.holds) or None
     learnt_from = {
         "drawings": len(learnt.ids),
-        "sessions": len(learnt.sessions.unique()),
+        "sessions": int((learnt.sessions.unique() != NO_SESSION).sum()),
         "denied": int(denied.sum()),
         "set aside": [name for name, out in zip(trained_on.ids, aside.tolist(), strict=True) if out],
         "judged by": len(judged_by.ids),
