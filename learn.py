@@ -105,6 +105,8 @@ def main() -> None:
             learn(args)
     except TooFew as error:
         print(f"{error}. The network in service stays.")
+    except ledger.Unknown as error:
+        sys.exit(f"{error}\nIt may have been done all the same: `python learn.py --list` says what is in service.")
     except (DatabaseError, ModelError, ledger.Overtaken, OSError) as error:
         sys.exit(f"{error}\nNothing was changed: the network in service stays.")
 

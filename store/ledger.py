@@ -59,6 +59,10 @@ class Overtaken(RuntimeError):
     """Since the gate began, another network was put into service, or refused: its figures no longer hold."""
 
 
+class Unknown(DatabaseError):
+    """The answer to a COMMIT was lost: whether the ledger was changed is not known."""
+
+
 class Model(NamedTuple):
     """One network that was made, without its weights."""
 
@@ -179,13 +183,20 @@ def roll_back(version: str | None) -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[Run]:
-    """One transaction, in which nobody else changes the ledger."""
+    """One transaction, in which nobody else changes the ledger. Raises Unknown, at its end."""
     schema.upgrade()
-    with postgres.session(SECONDS) as run:
-        run("BEGIN")
-        run("LOCK TABLE models_in_service IN SHARE ROW EXCLUSIVE MODE")
-        yield run
-        run("COMMIT")
+    ending = False
+    try:
+        with postgres.session(SECONDS) as run:
+            run("BEGIN")
+            run("LOCK TABLE models_in_service IN SHARE ROW EXCLUSIVE MODE")
+            yield run
+            ending = True
+            run("COMMIT")
+    except DatabaseError as error:
+        if ending:
+            raise Unknown(str(error)) from error
+        raise
 
 
 class TakeUp(Protocol):

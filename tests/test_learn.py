@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import networks
 import numpy as np
+import psycopg2
 import pytest
 import torch
 from helpers import NOON, ONE, SEVEN, png
@@ -16,7 +17,7 @@ from test_train import make_small_pools, write_mnist
 import learn
 import train
 from model import SERVED, load_model, read_model
-from store import ledger, schema
+from store import ledger, postgres, schema
 from training import gate, report
 from training.labels import Labelled, gather, split
 
@@ -181,6 +182,23 @@ def test_a_challenger_that_is_better_is_put_into_service_and_rolled_back(run, db
     assert "model.pth: in service" in run("--list")
     run("--rollback", model.version)
     assert ledger.in_service() == model.version
+
+
+def test_a_rollback_whose_answer_is_lost_is_not_said_to_have_changed_nothing(run, make_model, monkeypatch):
+    first, _ = make_model(b"first"), make_model(b"second")
+    execute = postgres._execute
+
+    def lose(conn, sql, *others):
+        done = execute(conn, sql, *others)
+        if sql == "COMMIT":
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+        return done
+
+    monkeypatch.setattr(postgres, "_execute", lose)
+    with pytest.raises(SystemExit, match="(?s)^PostgreSQL at .*\nIt may have been done all the same: `python learn.py"):
+        run("--rollback", first)
+    monkeypatch.setattr(postgres, "_execute", execute)
+    assert ledger.in_service() == first
 
 
 def test_at_its_margins_the_gate_refuses_what_is_worse_for_others_and_says_why(run, visitors, tmp_path):
