@@ -200,8 +200,12 @@ def permutation_test(gains: np.ndarray, groups: np.ndarray) -> float:
     zero = -int(steps[steps < 0].sum())
     chance = np.zeros(1 + np.abs(steps).sum())  # that the gains whose sign is turned come to so much, from -zero on
     chance[zero] = 1
-    for step in steps:
-        chance = (chance + np.roll(chance, step)) / 2
+    low = high = zero  # what is reached so far lies between
+    for step in sorted(steps.tolist(), key=abs):
+        half = chance[low : high + 1] / 2
+        chance[low : high + 1] = half
+        chance[low + step : high + step + 1] += half
+        low, high = min(low, low + step), max(high, high + step)
     return float(chance[: zero + 1].sum())  # to no gain: then the sum is as high as without a turn, or higher
 
 
