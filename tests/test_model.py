@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as arrays
 import model as model_module
 from model import DigitNet, ModelError, Prediction, Served, load_model, predict, read_model
 from store import table
+from training import gate
 from utils import preprocess_gray, render_strokes, side_by_side_gray
 
 ROOT = Path(__file__).parent.parent
@@ -250,5 +251,5 @@ def test_without_model_pth_what_was_taken_up_goes_on(monkeypatch, tmp_path):
 
 
 def test_the_point_is_the_same_for_predictions_and_for_rows():
-    assert model_module.NO_DIGIT_ABOVE == table.NO_DIGIT_ABOVE
+    assert model_module.NO_DIGIT_ABOVE == table.NO_DIGIT_ABOVE == gate.NO_DIGIT_ABOVE
     assert Prediction(7, 1.0, (), table.NO_DIGIT_ABOVE).is_digit

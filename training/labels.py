@@ -10,7 +10,7 @@ import torch
 
 from utils import DrawingError, decode_drawing, preprocess
 
-PER_SESSION = 50  # drawings of one session at most, its first ones: nobody teaches the network alone
+PER_SESSION = 50  # drawings of one session at most, its first ones: no session teaches much alone
 JUDGES = 0.3  # of the sessions, the newest: never trained on
 LEAST_DRAWINGS, LEAST_SESSIONS = 100, 20
 FOLDS = 2  # of the sessions that are trained on, for a word on each label by a network that has not seen its session

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS models (
     made_at timestamptz NOT NULL DEFAULT now(),
     command text NOT NULL,
     learnt_from jsonb NOT NULL,  -- which rows: how many, and a SHA-256 of their ids and labels (training/labels.py)
-    figures jsonb NOT NULL,  -- of its gate; and the commit and PyTorch's version that made it
+    figures jsonb NOT NULL,  -- of its gate; and PyTorch's version that made it, and in a checkout the commit
     refusal text  -- why it was not put into service; null: it was
 );
 
