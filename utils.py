@@ -59,6 +59,8 @@ def decode_drawing(png: bytes) -> np.ndarray:
                 raise DrawingError(
                     f"The drawing is {image.width}×{image.height} pixels; at most {MAX_SIDE}×{MAX_SIDE} can be read."
                 )
+            if image.mode.startswith("I"):  # 16 bits: Pillow would make white of all but the darkest
+                return np.asarray(Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGBA"))
             return np.asarray(image.convert("RGBA"))
     except DrawingError:
         raise
