@@ -134,18 +134,18 @@ def side_by_side_gray(gray: np.ndarray) -> list[torch.Tensor]:
     y, x = np.nonzero(gray[::step, ::step] >= INK)
     if len(y) == 0:
         return []
-    height, best, cuts, leaning = np.ptp(y) + 1, (1, 0), np.zeros(0), 0.0
+    height, cuts, leaning = np.ptp(y) + 1, np.zeros(0), 0.0
     for lean in LEANS:
         column = (x + lean * y).round().astype(int)
         filled = np.flatnonzero(np.bincount(column - column.min())) + column.min()
         gap = np.diff(filled) - 1
         wide = np.flatnonzero(gap >= GAP * height)
-        if (len(wide) + 1, gap[wide].min(initial=0)) <= best:
+        if len(wide) <= len(cuts):  # of as many parts, those of the first lean
             continue
         edges = filled[wide] + 1 + gap[wide] / 2
         part = np.searchsorted(edges, column)
         if min(np.ptp(y[part == i]) + 1 for i in range(len(edges) + 1)) >= LOWEST * height:
-            best, cuts, leaning = (len(wide) + 1, gap[wide].min()), edges * step, lean
+            cuts, leaning = edges * step, lean
     if len(cuts) == 0:
         return []
     place = np.searchsorted(cuts, np.arange(gray.shape[1]) + leaning * np.arange(gray.shape[0])[:, None])
