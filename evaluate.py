@@ -319,8 +319,9 @@ def read_drawings(path: str | Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            named = isinstance(row["set"], str) and isinstance(row["label"], int | str)
-            complete = named and np.vstack(row["strokes"]).shape[1] == 2
+            label = row["label"]
+            known = type(label) is int or isinstance(label, str) and not label.isdecimal()  # "7" is no digit, nor none
+            complete = known and isinstance(row["set"], str) and np.vstack(row["strokes"]).shape[1] == 2
         except (ValueError, TypeError, KeyError):
             complete = False
         if not complete:

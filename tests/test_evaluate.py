@@ -148,6 +148,7 @@ def test_what_is_no_digit_is_held_against_mnist_where_no_digit_was_drawn(files, 
 @pytest.mark.parametrize(
     "line", ["{", "7", '{"set": "a", "label": 1}', '{"set": "a", "label": 1, "strokes": []}',
              '{"set": "a", "label": 1, "strokes": [[1, 2, 3]]}', '{"label": 1, "strokes": [[[1, 2]]]}',
+             '{"set": "a", "label": "7", "strokes": [[[1, 2]]]}', '{"set": "a", "label": true, "strokes": [[[1, 2]]]}',
              '{"set": "a", "label": [1], "strokes": [[[1, 2]]]}', '{"set": {}, "label": 1, "strokes": [[[1, 2]]]}'],
 )  # fmt: skip
 def test_a_line_that_is_no_drawing_is_named(tmp_path, line):
