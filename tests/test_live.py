@@ -61,6 +61,23 @@ def test_y_pressed_as_the_pen_is_lifted_accepts_the_answer_that_was_seen(visit, 
     visitor.begin()
 
 
+def test_correct_pressed_as_the_pen_is_lifted_accepts_the_answer_that_was_seen(visit, db):
+    """The button that was there then stands for the answer to the stroke before."""
+    visitor = visit()
+    stem, bar = placed([[(0.85, 0.04), (0.6, 0.45), (0.42, 0.98)], [(0.15, 0.05), (0.85, 0.04)]], step=0.06)
+    visitor.draw([stem])
+    assert visitor.answer() == 1
+    saved(visitor)
+    button = visitor.at("correct").get_by_role("button")
+    button.evaluate("button => addEventListener('mouseup', () => button.click(), { once: true })")
+    visitor.press(bar, wait=30)
+    expect(visitor.at("answer_digit")).to_have_text("7")
+    visitor.page.mouse.up()
+    saved(visitor, 7)
+    assert rows(db) == [(7, 7)]
+    visitor.begin()
+
+
 def test_a_finger_is_answered_too_before_it_is_lifted(visit, db):
     visitor = visit(**PHONE)
     visitor.page.evaluate(NOTE)

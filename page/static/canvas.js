@@ -7,7 +7,8 @@
 
 const CANVAS = "[class*=st-key-canvas-]";
 const UNDO = ".st-key-undo button";
-const ENDING = ".st-key-true_label button, [class*=st-key-correct-] button, .st-key-clear button";
+const CORRECT = "[class*=st-key-correct-]";
+const ENDING = `.st-key-true_label button, ${CORRECT} button, .st-key-clear button`;
 const STATUS = ".st-key-notice";
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -73,10 +74,16 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
   };
   on(["click"], (event) => {
-    if (event.target.closest?.(ENDING)) end();
+    const button = event.target.closest?.(ENDING);
+    if (!button) return;
+    const correct = button.closest(CORRECT);
+    if (!correct || correct.matches(`.st-key-correct-${seen()}`)) return end();
+    event.stopImmediatePropagation(); // it stands for the answer before the one that is seen
+    accept(seen(), 40);
   });
 
   // Who saw an answer form may accept it before the button is there that does; until the next stroke, this waits for it.
+  const seen = () => document.querySelector(".st-key-answer_digit")?.textContent;
   const accept = (digit, tries) => {
     clearTimeout(patience);
     const button = document.querySelector(`.st-key-correct-${digit} button:enabled`);
@@ -107,8 +114,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
     if (elsewhere || event.repeat) return event.stopImmediatePropagation();
     if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
-    const seen = document.querySelector(".st-key-answer_digit")?.textContent;
-    if (/y/i.test(event.key)) return accept(seen, 40);
+    if (/y/i.test(event.key)) return accept(seen(), 40);
     if (document.querySelector(".st-key-clear button:enabled")) end();
   });
 
