@@ -469,7 +469,7 @@ def test_a_label_of_the_closer_look_that_waits_is_said_to_wait(chromium, url, db
             expect(dialog.get_by_role("status")).to_have_text("Saving …")
             visitor.page.keyboard.press("Escape")
             expect(visitor.at("notice")).to_contain_text("Saving …")
-        expect(visitor.at("notice")).to_contain_text("Saved.")
+        expect(visitor.at("notice")).to_contain_text("Saved as 3.")
         assert db.fetch_predictions()["true_label"].tolist() == [3]
         dialog = look(visitor)
         expect(dialog).to_contain_text("labelled 3")

@@ -10,7 +10,7 @@ import pytest
 from browser import placed
 from helpers import NOON, until
 from playwright.sync_api import expect
-from test_browser import DIGITS
+from test_browser import DIGITS, rows, saved
 from test_history import Person, look
 
 from model import SERVED, load_model, predict, predict_all
@@ -240,6 +240,24 @@ def test_of_an_own_drawing_without_a_label_the_label_is_asked_first(chromium, ur
         expect(dialog.get_by_role("slider")).to_have_count(0)
         dialog.get_by_role("radio", name="1", exact=True).click()
         expect(dialog.get_by_role("slider")).to_be_visible()
+
+
+def test_a_label_given_in_the_look_ends_the_drawing_that_is_on_the_canvas(chromium, url, db):
+    with Person(chromium, url, viewport={"width": 1280, "height": 1600}) as visitor:
+        visitor.draw(placed(DIGITS[1]))
+        assert visitor.answer() == 1
+        expect(visitor.at("history")).to_contain_text("1 drawing ·", timeout=15_000)
+        dialog = look(visitor)
+        dialog.get_by_role("radio", name="1", exact=True).click()
+        expect(dialog).to_contain_text("labelled 1: right")
+        visitor.begin()  # before it is closed: what is drawn at once on the old canvas would be lost
+        visitor.page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        saved(visitor, 1)
+        visitor.draw(placed(DIGITS[7]))
+        assert visitor.answer() == 7
+        saved(visitor)
+        assert rows(db) == [(7, None), (1, 1)]
 
 
 def test_a_look_shows_nothing_of_the_look_before(chromium, url, db, keep):
