@@ -192,7 +192,7 @@ def relabel(visitor: Visitor, drawing_id: str, key: str, outbox: Outbox) -> None
     if drawing_id in visitor.tickets and digit is not None:
         visitor.label(outbox, drawing_id, digit, "chosen")
         if drawing_id == visitor.drawing.id:  # its label would stay with whatever is drawn over it
-            visitor.drawing = Drawing(last_label=digit)
+            visitor.drawing = Drawing(labelled=drawing_id)
         outbox.wait(visitor.tickets[drawing_id].values(), SAVE_WAIT)
     rerun(visitor, LOOK, DRAWING)
 

@@ -106,7 +106,7 @@ def read_canvas(visitor: Visitor) -> None:
     if drawing.started_at is None:
         visitor.told |= visitor.shown  # what was said once is not said of this drawing, too
     started_at = drawing.started_at or datetime.now(UTC)
-    visitor.drawing = replace(drawing, reading=reading, started_at=started_at, refusal="", last_label=None)
+    visitor.drawing = replace(drawing, reading=reading, started_at=started_at, refusal="", labelled=None)
 
 
 def keep_drawing(visitor: Visitor, outbox: Outbox) -> None:
@@ -156,7 +156,8 @@ def end_drawing(
         kept = drawing.reading is drawing.kept
         if digit is not None and kept:
             visitor.label(outbox, drawing.id, digit, source)
-        visitor.drawing = Drawing(refusal="" if kept else TOO_FAST, last_label=digit if kept else None)
+        labelled = drawing.id if kept and digit is not None else None
+        visitor.drawing = Drawing(refusal="" if kept else TOO_FAST, labelled=labelled)
     rerun(visitor, DRAWING)
 
 
@@ -198,8 +199,8 @@ def notice(visitor: Visitor, outbox: Outbox) -> None:
         problem = False
         if waiting:
             text = "Saving …"
-        elif drawing.last_label is not None:
-            text = f"Saved as {drawing.last_label}."
+        elif drawing.labelled:
+            text = f"Saved as {visitor.labels[drawing.labelled]}."
         elif drawing.reading:
             text = "Saved."
     st.html(f'<div class="quiet {"problem" if problem else ""}">{escape(text)}&nbsp;</div>')

@@ -68,7 +68,7 @@ class Drawing:
     reading: Reading | None = None  # None: nothing is on the canvas
     kept: Reading | None = None  # the reading that was last handed to the outbox
     refusal: str = ""  # why what was on the canvas before is not there any more
-    last_label: int | None = None  # given to the drawing before this one
+    labelled: str | None = None  # the drawing before this one, if a label ended it
 
 
 @dataclass(eq=False)
@@ -79,6 +79,7 @@ class Visitor:
     due: frozenset[str] = frozenset()  # fragments to rerun: asked for, and not run to their end since
     drawing: Drawing = field(default_factory=Drawing)
     tickets: dict[str, dict[str, Ticket]] = field(default_factory=dict)  # own drawing -> of its prediction and label
+    labels: dict[str, int] = field(default_factory=dict)  # own drawing -> the label that it was given last
     shown: frozenset[str] = frozenset()  # lost drawings that the page has named
     told: frozenset[str] = frozenset()  # of them, those it named before the present drawing began
     allowance: Allowance = field(default_factory=Allowance)
@@ -106,6 +107,7 @@ class Visitor:
     def label(self, outbox: Outbox, drawing_id: str, digit: int, source: db.LabelSource) -> None:
         """Have this label given to an own drawing, after its prediction."""
         self.put(outbox, drawing_id, "label", partial(db.save_label, drawing_id, digit, source))
+        self.labels[drawing_id] = digit
 
     def states(self) -> dict[str, set[str]]:
         """Own drawing -> "waiting", "saved", "lost": what became of its writes."""

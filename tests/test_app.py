@@ -367,6 +367,19 @@ def test_a_lost_drawing_is_said_until_the_next_is_drawn_which_is_saved_and_said_
     assert rows(db) == [(1, 1)]
 
 
+def test_what_is_saved_of_the_last_drawing_follows_a_label_given_in_the_closer_look(page, db):
+    draw(page, SEVEN)
+    landed(page)
+    press(page, "7")
+    landed(page)
+    page.session_state.visitor.look = str(db.fetch_predictions().id[0])
+    page.run()
+    page.pills[0].set_value(1).run()
+    landed(page)
+    assert "Saved as 1." in html(page.run())
+    assert rows(db) == [(7, 1)]
+
+
 def test_clearing_streamlits_caches_leaves_no_reader_of_the_table_behind(page):
     """Any browser may ask for that. A reader left behind keeps a thread and a copy of the table."""
     before = [thread for thread in threading.enumerate() if thread.name in ("the history", "the insights")]
