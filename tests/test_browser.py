@@ -406,6 +406,26 @@ def test_a_key_that_ends_the_drawing_closes_its_canvas_at_once(visit, db, key):
     assert visitor.page.evaluate(press, {"key": key}) == 1
 
 
+def test_a_french_keyboards_digits_label_by_their_place_and_only_where_others_do(visit, db):
+    """They type signs. Streamlit's shortcuts go by the place of a key, unless they know its sign, as they do the '."""
+    press = """([on, key, keyCode, repeat]) => {
+      for (const name of ["keydown", "keyup"]) {
+        const event = new KeyboardEvent(name, { key, keyCode, repeat, bubbles: true });
+        document.querySelector(on).dispatchEvent(event);
+      }
+      return document.querySelectorAll(".ended").length;
+    }"""
+    visitor = visit()
+    visitor.draw(placed(DIGITS[7]))
+    assert visitor.answer() == 7
+    vain = [(".st-key-history", "(", 53, False), ("body", "(", 53, True), ("body", "'", 52, False)]
+    assert [visitor.page.evaluate(press, [*key]) for key in vain] == [0, 0, 0]
+    assert visitor.page.evaluate(press, ["body", "\u00e9", 50, False]) == 1
+    visitor.begin()
+    saved(visitor, 2)
+    assert rows(db) == [(7, 2)]
+
+
 def test_a_key_that_is_held_down_labels_one_drawing(visit, db):
     visitor = visit()
     visitor.draw(placed(DIGITS[7]))

@@ -111,7 +111,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
       event.preventDefault();
       return undo();
     }
-    if (typing || !/^([0-9y]|Backspace)$/i.test(event.key)) return;
+    // They go by the place of a key that types a sign they do not know: most digit keys of a French keyboard do.
+    const byPlace = event.keyCode >= 48 && event.keyCode <= 57 && !/[,./`=;'{}[\]\\-]/.test(event.key);
+    if (typing || !(byPlace || /^([0-9y]|Backspace)$/i.test(event.key))) return;
     if (elsewhere || event.repeat) return event.stopImmediatePropagation();
     if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
     if (/y/i.test(event.key)) return accept(seen(), 40);
