@@ -26,18 +26,18 @@ def test_the_address_of_a_route_is_below_that_of_the_page(monkeypatch, base, add
     assert news.route("news") == address
 
 
-# window.told: what the server says is newest, or null where it has no such route; window.asked: when it was asked;
-# window.sent: when Streamlit was sent a message.
+# window.told: what the server says is newest, or null where it answers with another page; window.status: of its answer;
+# window.asked: when it was asked; window.sent: when Streamlit was sent a message.
 SECTION = """async ([script, seen]) => {
   document.body.innerHTML =
     '<div class="st-key-canvas"><canvas></canvas></div><div class="st-key-history">History</div>';
   const { default: start } = await import("data:text/javascript," + encodeURIComponent(script));
-  Object.assign(window, { told: "old", asked: [], sent: [] });
+  Object.assign(window, { told: "old", status: 200, asked: [], sent: [] });
   window.fetch = async (url) => {
     asked.push(performance.now());
     if (url !== "/news") throw new Error(url);
     const type = told === null ? "text/html" : "application/json";
-    return { headers: new Headers({ "Content-Type": type }), json: async () => ({ news: told }) };
+    return new Response(JSON.stringify({ news: told }), { status, headers: { "Content-Type": type } });
   };
   const parentElement = document.createElement("div");
   const setTriggerValue = () => sent.push(performance.now());
@@ -104,9 +104,10 @@ def test_nothing_is_asked_for_before_the_canvas_stands(section):
     assert page.evaluate("sent.length") > 0
 
 
-def test_a_page_without_the_route_does_not_ask_again(section):
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_page_without_the_route_does_not_ask_again(section, status):
     page = section()
-    page.evaluate("told = null")
+    page.evaluate("now => Object.assign(window, now)", {"told": None, "status": status})
     run_for(page, 20)
     assert (page.evaluate("sent.length"), page.evaluate("asked.length")) == (0, 1)
 
@@ -117,6 +118,19 @@ def test_a_server_that_cannot_be_reached_is_asked_again(section):
     run_for(page, 10)
     assert page.evaluate("sent.length") == 0
     assert page.evaluate("asked.length") >= 3
+
+
+@pytest.mark.parametrize("told", [None, "new"])
+def test_a_server_that_is_busy_is_asked_again(section, told):
+    """A proxy says so with a page of its own, or with JSON, which is no news either."""
+    page = section()
+    for status in (429, 502, 504):
+        page.evaluate("now => Object.assign(window, now)", {"told": told, "status": status})
+        run_for(page, 3)
+    assert page.evaluate("sent.length") == 0
+    page.evaluate("now => Object.assign(window, now)", {"told": "new", "status": 200})
+    run_for(page, 4)
+    assert page.evaluate("sent.length") > 0
 
 
 @pytest.mark.parametrize(("button", "goes_on"), [(0, False), (2, True)])

@@ -8,6 +8,7 @@ const BLACK = 0xff000000; // of a pixel, opaque
 const LATE = 500; // milliseconds from a picture to its answer, after which nobody wants to see it
 const LONG = 300; // milliseconds from the end of a stroke
 const PAUSE = { first: 100, most: 800 }; // milliseconds after "too many are asking", twice as long each time
+const BUSY = [503, 408, 429]; // the last two a proxy may say: the server took too long, or was asked too often
 const FAILURES = 3; // in a row, after which it asks no more for REST milliseconds
 const REST = 30_000;
 
@@ -54,7 +55,7 @@ export default function ({ data, parentElement }) {
     const late = AbortSignal.timeout(LATE);
     const headers = { "Content-Type": "image/png" };
     const response = await fetch(data.url, { method: "POST", headers, body, signal: AbortSignal.any([signal, late]) });
-    if (response.status === 503) {
+    if (BUSY.includes(response.status)) {
       pause = Math.min(pause ? 2 * pause : PAUSE.first, PAUSE.most);
       moved ??= question.moved;
       return sleep(pause);

@@ -39,9 +39,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (data.seen === null) return true;
     try {
       const response = await fetch(data.url, { cache: "no-store", signal });
-      const type = response.headers.get("Content-Type") ?? "";
-      if (!type.startsWith("application/json")) return stop(); // the page is served without its routes
-      return (await response.json()).news !== data.seen;
+      const isPage = response.ok && !response.headers.get("Content-Type")?.startsWith("application/json");
+      if (isPage || response.status === 404) return stop(); // the page is served without its routes
+      return response.ok && (await response.json()).news !== data.seen; // a proxy may say that the server is busy
     } catch {
       return false; // out of reach, or stopped
     }
