@@ -10,6 +10,8 @@ from helpers import until
 from playwright.sync_api import expect
 from test_browser import DIGITS, PHONE, SCRIBBLE, Hand, arc, rows, saved
 
+from page.scripts import STATIC
+
 TAIL = [(0.78 - 0.06 * i / 12, 0.25 + 0.73 * i / 12) for i in range(1, 13)]
 NINE = placed([arc(0.5, 0.26, 0.3, 0.25, -20, 340, 24) + TAIL], step=0.06)[0]
 NOTE = """() => {
@@ -261,6 +263,44 @@ def test_an_undo_right_after_a_stroke_leaves_canvas_answer_and_row_one(visit, db
     assert visitor.strokes_sent == 1
     expect(visitor.at("answer_digit")).to_have_text(re.compile(f"^{read[0][0]}?$"))
     assert rows(db) == read
+
+
+# --- the canvas's script, in a browser without the rest of the page --------------------------------------------------
+
+ALONE = """async (script) => {
+  document.body.innerHTML = '<div class="st-key-canvas-1"></div><div class="st-key-clear"><button>Clear</button></div>';
+  const { default: start } = await import("data:text/javascript," + encodeURIComponent(script));
+  const parentElement = document.createElement("div");
+  Object.assign(window, { canvas: document.querySelector("div"), clear: document.querySelector("button"), pens: [] });
+  window.show = () => void start({ data: { session: "one" }, parentElement });
+  show();
+  window.addEventListener("pen", ({ detail }) => pens.push(detail.down));
+}"""
+
+
+@pytest.fixture
+def alone(chromium):
+    """That page, with a clock that stands still; `show()` is Streamlit sending the script again."""
+    page = chromium.new_page()
+    page.clock.install(time=0)
+    page.goto("about:blank")
+    page.clock.pause_at(3600)  # the clock runs until then
+    page.evaluate(ALONE, (STATIC / "canvas.js").read_text())
+    yield page
+    page.close()
+
+
+def test_a_canvas_that_was_ended_twice_opens_again_by_the_second_press_alone(alone):
+    ended = "canvas.classList.contains('ended')"
+    for again in ("", "show()"):
+        alone.evaluate("clear.click()")
+        alone.clock.run_for(4_000)
+        alone.evaluate(f"{again}; clear.click()")
+        alone.clock.run_for(4_000)
+        assert alone.evaluate(ended)
+        alone.evaluate(again)
+        alone.clock.run_for(2_000)
+        assert not alone.evaluate(ended)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

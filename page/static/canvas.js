@@ -12,7 +12,8 @@ const ENDING = `.st-key-true_label button, ${CORRECT} button, .st-key-clear butt
 const STATUS = ".st-key-notice";
 
 export default function ({ data, parentElement, setTriggerValue }) {
-  parentElement.stop?.(); // Streamlit calls this again when it sends the component again
+  const self = parentElement; // stays when Streamlit sends the component again, for which it calls this again
+  self.stop?.();
   const listeners = new AbortController();
   const on = (names, listener) => {
     for (const name of names) window.addEventListener(name, listener, { capture: true, signal: listeners.signal });
@@ -68,10 +69,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
   // Once a button or a key has ended the drawing, nothing more can be drawn on it; if the next canvas is late, it fades.
   const end = () => {
     clearTimeout(patience);
-    for (const canvas of document.querySelectorAll(CANVAS)) {
-      canvas.classList.add("ended");
-      setTimeout(() => canvas.classList.remove("ended"), 5000); // the press was in vain
-    }
+    clearTimeout(self.reopening);
+    const canvases = document.querySelectorAll(CANVAS);
+    for (const canvas of canvases) canvas.classList.add("ended");
+    self.reopening = setTimeout(() => { // the press was in vain
+      for (const canvas of canvases) canvas.classList.remove("ended");
+    }, 5000);
   };
   on(["click"], (event) => {
     const button = event.target.closest?.(ENDING);
@@ -139,10 +142,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     window.drawn.gone = !window.drawn.canvas.isConnected;
   }, 1000);
 
-  parentElement.stop = () => {
+  self.stop = () => {
     listeners.abort();
     clearTimeout(patience);
     clearInterval(watch);
   };
-  return parentElement.stop;
+  return self.stop;
 }
