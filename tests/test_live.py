@@ -303,6 +303,14 @@ def test_a_canvas_that_was_ended_twice_opens_again_by_the_second_press_alone(alo
         assert not alone.evaluate(ended)
 
 
+def test_a_script_that_is_sent_again_while_a_stroke_is_drawn_hears_of_its_end(alone):
+    alone.evaluate("canvas.dispatchEvent(new MouseEvent('mousedown', { bubbles: true }))")
+    alone.evaluate("show()")
+    assert alone.evaluate("pens") == [True]
+    alone.evaluate("document.body.dispatchEvent(new MouseEvent('mouseup', { bubbles: true }))")
+    assert alone.evaluate("pens") == [True, False]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_edge_of_the_canvas_stands_out_from_the_page_and_from_black_and_white(visit, scheme):
     visitor = visit(color_scheme=scheme)

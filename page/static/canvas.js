@@ -18,7 +18,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const on = (names, listener) => {
     for (const name of names) window.addEventListener(name, listener, { capture: true, signal: listeners.signal });
   };
-  let drawing = null; // the canvas on which a stroke is under way
+  self.drawing ??= null; // the canvas on which a stroke is under way
   let patience = null; // of a key that waits for its button
   const tell = (name, detail) => window.dispatchEvent(new CustomEvent(name, { detail }));
   const toolbar = (canvas, name) => canvas?.querySelector(`[aria-label^="${name}"]`)?.click();
@@ -27,7 +27,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   // The component lets go of the pen when another button of the mouse is released: what was drawn then would stay on
   // the canvas unread, and the next stroke wipe it out. It hears of no other button while a stroke is under way.
   on(["mousedown", "mouseup"], (event) => {
-    if (drawing && event.button) event.stopImmediatePropagation();
+    if (self.drawing && event.button) event.stopImmediatePropagation();
   });
 
   // It ends a stroke only when no finger is left on the whole screen, and knows nothing of a touch that the system takes
@@ -45,9 +45,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   on(["mousedown", "touchstart"], (event) => {
     const canvas = event.target.closest?.(CANVAS);
     if (event.button || !canvas) return;
-    if (!drawing) window.strokes += 1;
+    if (!self.drawing) window.strokes += 1;
     clearTimeout(patience);
-    drawing = canvas;
+    self.drawing = canvas;
     tell("pen", { canvas, stroke: window.strokes, down: true });
     for (const region of document.querySelectorAll(STATUS)) region.role = "status";
   });
@@ -56,14 +56,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
   // The first button of its toolbar sends at once. Should that ever come too early, or the button be gone, the component
   // still sends by itself.
   on(["mouseup", "touchend"], (event) => {
-    if (!drawing || event.touches?.length) return;
-    tell("pen", { canvas: drawing, stroke: window.strokes, down: false });
+    if (!self.drawing || event.touches?.length) return;
+    tell("pen", { canvas: self.drawing, stroke: window.strokes, down: false });
     setTimeout((canvas) => {
       tell("sent");
       toolbar(canvas, "Update the app");
-    }, 0, drawing); // once the component has taken it in
-    window.drawn = { session: data.session, canvas: drawing };
-    drawing = null;
+    }, 0, self.drawing); // once the component has taken it in
+    window.drawn = { session: data.session, canvas: self.drawing };
+    self.drawing = null;
   });
 
   // Once a button or a key has ended the drawing, nothing more can be drawn on it; if the next canvas is late, it fades.
@@ -96,7 +96,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   // The toolbar takes the last stroke away, and sends what is left as it sends a stroke: Streamlit need not hear of it.
   const undo = () => {
-    if (!drawing) toolbar(document.querySelector(`${CANVAS}:not(.ended)`), "Undo");
+    if (!self.drawing) toolbar(document.querySelector(`${CANVAS}:not(.ended)`), "Undo");
   };
   on(["click"], (event) => {
     if (!event.target.closest?.(UNDO)) return;
