@@ -137,6 +137,8 @@ def show_filters(visitor: Visitor, view: View) -> pa.Table:
     if text.strip():
         table = search(table, text, time_zone())
     shown = f"{len(table):,} of them are shown." if len(table) else "None of them matches."
+    if len(table) > 1:
+        shown += " If one is left, a button opens it."
     # Something in either case: what lies below would begin anew in another place.
     st.caption(shown) if len(table) < len(view.table) else st.empty()
     return table

@@ -325,8 +325,11 @@ def test_a_session_holds_the_ids_of_no_more_tables_than_a_press_may_come_from(sa
 def test_the_one_row_that_is_left_has_a_button_for_those_without_a_mouse(open_page, save):
     save(1, drawing_id="aaaaaaaa-0000-4000-8000-000000000000")
     save(2, digit=3, drawing_id="bbbbbbbb-0000-4000-8000-000000000000")
+    save(3, digit=3)
     at = open_page()
+    at.selectbox(key="history_digit").set_value(3).run()
     assert not any(button.label == "Look at this drawing" for button in at.button)
+    assert any(caption.value == "2 of them are shown. If one is left, a button opens it." for caption in at.caption)
     at.text_input(key="history_search").set_value("bbbb").run()
     next(button for button in at.button if button.label == "Look at this drawing").click().run()
     assert at.markdown[0].value.startswith("Read as **3**")
