@@ -15,7 +15,7 @@ from page.drawing import rerun
 from page.explanation import Part, explain
 from page.news import ask_for_news, time_zone
 from page.scripts import component, run_script
-from page.visitor import ASKED, DRAWING, LOOK, SAVE_WAIT, Drawing, Visitor, fragment
+from page.visitor import ASKED, DRAWING, LOOK, SAVE_WAIT, Visitor, fragment
 from store.outbox import Outbox
 from store.reader import AWAY
 from store.snapshot import Snapshot
@@ -191,8 +191,6 @@ def relabel(visitor: Visitor, drawing_id: str, key: str, outbox: Outbox) -> None
     digit = st.session_state[key]
     if drawing_id in visitor.tickets and digit is not None:
         visitor.label(outbox, drawing_id, digit, "chosen")
-        if drawing_id == visitor.drawing.id:  # its label would stay with whatever is drawn over it
-            visitor.drawing = Drawing(labelled=drawing_id)
         outbox.wait(visitor.tickets[drawing_id].values(), SAVE_WAIT)
     rerun(visitor, LOOK, DRAWING)
 

@@ -156,8 +156,8 @@ def end_drawing(
         kept = drawing.reading is drawing.kept
         if digit is not None and kept:
             visitor.label(outbox, drawing.id, digit, source)
-        labelled = drawing.id if kept and digit is not None else None
-        visitor.drawing = Drawing(refusal="" if kept else TOO_FAST, labelled=labelled)
+        else:
+            visitor.drawing = Drawing(refusal="" if kept else TOO_FAST)
     rerun(visitor, DRAWING)
 
 

@@ -105,9 +105,11 @@ class Visitor:
         self.tickets[drawing_id] = self.tickets.get(drawing_id, {}) | {part: ticket}
 
     def label(self, outbox: Outbox, drawing_id: str, digit: int, source: db.LabelSource) -> None:
-        """Have this label given to an own drawing, after its prediction."""
+        """Have this label given to an own drawing, after its prediction. It ends one that is on the canvas."""
         self.put(outbox, drawing_id, "label", partial(db.save_label, drawing_id, digit, source))
         self.labels[drawing_id] = digit
+        if drawing_id == self.drawing.id:  # else its label would stay with whatever is drawn over it
+            self.drawing = Drawing(labelled=drawing_id)
 
     def states(self) -> dict[str, set[str]]:
         """Own drawing -> "waiting", "saved", "lost": what became of its writes."""
