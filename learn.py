@@ -50,7 +50,7 @@ from train import (
     weights_of,
 )
 from training import augment, gate, nothing
-from training.labels import FOLDS, NO_SESSION, Labelled, TooFew, doubtful, folds, gather, split
+from training.labels import FOLDS, Labelled, TooFew, doubtful, folds, gather, split
 from training.report import write_report
 
 STEPS = 1000  # of a challenger
@@ -177,7 +177,7 @@ def learn(args: argparse.Namespace) -> None:
     patiently(schema.upgrade)
     trained_on, judged_by = split(patiently(lambda: gather(db.fetch_labelled())))
     in_service, tries, network = patiently(network_in_service)
-    least, sessions = gate.least_sessions(tries), len(judged_by.sessions.unique())
+    least, sessions = gate.least_sessions(tries), len(judged_by.known_sessions())
     if sessions < least:
         raise TooFew(
             f"After {tries} tries since the last promotion it takes at least {least} sessions to judge by, "
@@ -214,7 +214,7 @@ def learn(args: argparse.Namespace) -> None:
     refusal = "; ".join(check.refusal for check in checks if not check.holds) or None
     learnt_from = {
         "drawings": len(learnt.ids),
-        "sessions": int((learnt.sessions.unique() != NO_SESSION).sum()),
+        "sessions": len(learnt.known_sessions()),
         "denied": int(denied.sum()),
         "set aside": [name for name, out in zip(trained_on.ids, aside.tolist(), strict=True) if out],
         "judged by": len(judged_by.ids),

@@ -49,6 +49,11 @@ class Labelled(NamedTuple):
         ids = [name for name, keep in zip(self.ids, chosen.tolist(), strict=True) if keep]
         return Labelled(ids, self.pictures[chosen], self.labels[chosen], self.sessions[chosen])
 
+    def known_sessions(self) -> torch.Tensor:
+        """(k,) int64: each session once, in their order; not what is of none."""
+        known = self.sessions.unique()
+        return known[known != NO_SESSION]
+
     def sha256(self) -> str:
         """Of the lines "id label" in the order of their ids: which drawings these are, and what they were called."""
         lines = sorted(f"{name} {label}\n" for name, label in zip(self.ids, self.labels.tolist(), strict=True))
@@ -90,8 +95,7 @@ def gather(rows: Iterable[Row]) -> Labelled:
 
 def split(drawings: Labelled) -> tuple[Labelled, Labelled]:
     """To train on, and to judge by: the newest sessions."""
-    known = drawings.sessions.unique()
-    known = known[known != NO_SESSION]
+    known = drawings.known_sessions()
     judge = torch.isin(drawings.sessions, known[len(known) - round(JUDGES * len(known)) :])
     return drawings.of(~judge), drawings.of(judge)
 
