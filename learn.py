@@ -317,7 +317,7 @@ def judge(
     more, of_others = gate.no_worse_for_others(old, new, *truth, (areas[0], areas[1]))
     if (released := load_model(SERVED)).version != both[0].version:  # so that many small losses do not add up
         first = said_of(released, digits)
-        check, lost = gate.accuracy_kept("accuracy %, model.pth first", first, new, *truth, than=" than model.pth")
+        check, _, lost = gate.accuracy_kept("accuracy %, model.pth first", first, new, *truth, than=" than model.pth")
         more.append(check)
         of_others["accuracy lost since model.pth"] = lost
     return checks + more, {"visitors": visitors, "others": of_others}

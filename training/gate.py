@@ -123,8 +123,7 @@ def no_worse_for_others(
 
     areas: under the ROC curve of each network's `not_a_digit`, of drawings of none against these.
     """
-    kept, (loss, bound) = accuracy_kept("accuracy %", old, new, labels, images)
-    accuracy = [100 * float((said.read() == labels).mean()) for said in (old, new)]
+    kept, accuracy, (loss, bound) = accuracy_kept("accuracy %", old, new, labels, images)
     log_loss = [float(-np.log(np.maximum(said.truth(labels), 1e-12)).mean()) for said in (old, new)]
     confidence = [100 * float(said.probabilities().max(1).mean()) for said in (old, new)]
     away = [100 * float(said.turned_away().mean()) for said in (old, new)]
@@ -170,16 +169,20 @@ def no_worse_for_others(
 
 def accuracy_kept(
     what: str, old: Said, new: Said, labels: np.ndarray, images: np.ndarray, than: str = ""
-) -> tuple[Check, list[float]]:
-    """Whether less than ACCURACY_LOSS is lost, and the points lost with their bound. images: as above."""
+) -> tuple[Check, list[float], list[float]]:
+    """Whether less than ACCURACY_LOSS is lost, both accuracies in %, and the points lost with their bound.
+
+    images: as above.
+    """
     right = [said.read() == labels for said in (old, new)]
+    accuracy = [100 * float(r.mean()) for r in right]
     lost = [100 * value for value in paired_loss(right[0], right[1], images)]
     return Check(
-        f"others: {what}", [f"{100 * r.mean():.2f}" for r in right],
+        f"others: {what}", [f"{value:.2f}" for value in accuracy],
         f"less than {ACCURACY_LOSS} points lost with 95 %: {lost[0]:+.2f}, at most {lost[1]:+.2f}",
         lost[1] < ACCURACY_LOSS,
         f"may read up to {lost[1]:.2f} points fewer of the digits that others draw{than}",
-    ), lost  # fmt: skip
+    ), accuracy, lost  # fmt: skip
 
 
 def least_sessions(tries: int) -> int:
