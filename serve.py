@@ -218,10 +218,10 @@ def json_lines(rows: list[db.ExportRow]) -> bytes:
     lines = []
     for row in rows:
         known = row._asdict()
-        label, strokes = known.pop("true_label"), known.pop("strokes")
+        label, strokes = json.dumps(known.pop("true_label")), known.pop("strokes") or "null"  # which is JSON already
         del known["drawing"]
-        rest = json.dumps({"label": label} | known, default=datetime.isoformat, separators=(",", ":"))
-        lines.append(f'{{"set":"visitors","strokes":{strokes or "null"},{rest[1:]}\n')  # which is JSON already
+        rest = json.dumps(known, default=datetime.isoformat, separators=(",", ":"))
+        lines.append(f'{{"set":"visitors","label":{label},"strokes":{strokes},{rest[1:]}\n')
     return "".join(lines).encode()
 
 
