@@ -143,7 +143,7 @@ def test_where_many_ask_the_page_asks_less_by_itself_and_goes_on(visit, db):
     expect(visitor.at("answer_digit")).to_have_text("9")
     lift(visitor, NINE)
     assert visitor.answer() == 9
-    visitor.complaints[:] = [text for text in visitor.complaints if "Failed to load resource" not in text]
+    visitor.complaints[:] = [text for text in visitor.complaints if not re.search("503|429|408", text)]
 
 
 def test_one_question_is_under_way_at_a_time(visit):
