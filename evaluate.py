@@ -3,7 +3,7 @@
     python evaluate.py [--model model.pth] [--data DIR] [FILE.jsonl ...] [--as-drawn] [--json] [--errors FILE.png]
 
 A line of a drawings file is {"set", "label", "strokes": [[[x, y], ...], ...]}, y downward, in any unit.
-A label of 0 to 9 is a digit; anything else is a drawing that should be turned away, unless it looks like a digit.
+A label of 0 to 9, a number, is a digit; any other is of what should be turned away, unless it looks like a digit.
 """
 
 import argparse
